@@ -1,0 +1,131 @@
+"""The Python face: names, paths and plain numbers in, one Prediction out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from .device import Device
+from .errors import RooflineError, unknown
+from .io.calibration import load_calibration
+from .io.loaded import LoadedModel
+from .io.models import load_model
+from .io.profiles import load_device
+from .predict import Prediction
+from .predict import predict as predict_scenario
+from .structs import STORED_BYTE, Dtype
+from .workload import AttentionKind, Parallelism, Precision, Scenario
+
+
+def parse_dtype(field: str, value: str) -> Dtype:
+    """A number format by name. Errors: RooflineError with the formats and the nearest match."""
+    try:
+        return Dtype(value.lower())
+    except ValueError:
+        raise unknown(field, value, [str(dtype) for dtype in Dtype if dtype is not Dtype.TF32]) from None
+
+
+def parse_attention(value: str) -> AttentionKind:
+    """How attention is executed. Errors: RooflineError with what is accepted."""
+    try:
+        return AttentionKind(value.lower())
+    except ValueError:
+        raise unknown("attention", value, [str(kind) for kind in AttentionKind]) from None
+
+
+def split_device(text: str) -> tuple[str, int | None]:
+    """`NAME[:N]` as a name or path and a device count. Errors: RooflineError where N is no whole number from 1 on."""
+    name, colon, count = text.rpartition(":")
+    if not colon or "/" in count or "\\" in count:
+        return text, None
+    if not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise RooflineError(f"device: the count in {text!r} must be a whole number from 1 on, as in h100-sxm:8.")
+    return name, int(count)
+
+
+def precision_of(
+    loaded: LoadedModel,
+    device: Device,
+    weights: str | None = None,
+    activations: str | None = None,
+    kv: str | None = None,
+) -> Precision:
+    """The formats asked for. Where nothing is said: weights as the model is published; activations in fp8 with fp8
+    weights on a device that computes in fp8 (as engines run such checkpoints), otherwise in 16 bits; the cache too."""
+    stored = parse_dtype("weights", weights) if weights else (loaded.weight_dtype or Dtype.BF16)
+    experts = stored if weights else (loaded.expert_dtype or stored)
+    wide = stored if STORED_BYTE[stored] >= STORED_BYTE[Dtype.BF16] else Dtype.BF16
+    native = Dtype.FP8 if stored is Dtype.FP8 and Dtype.FP8 in device.matrix_flop_per_s else wide
+    return Precision(
+        weights=stored,
+        experts=experts,
+        activations=parse_dtype("activations", activations) if activations else native,
+        kv=parse_dtype("kv", kv) if kv else wide,
+    )
+
+
+def parallelism_of(device_count: int | None, tp: int | None, pp: int, ep: int, dp: int) -> Parallelism:
+    """The split asked for; TP takes the devices that PP and DP leave.
+
+    Errors: RooflineError where the product is not the number of devices given.
+    """
+    rest = pp * dp
+    if min(pp, ep, dp) < 1 or (tp is not None and tp < 1):
+        raise RooflineError(f"tp, pp, ep, dp: {tp}, {pp}, {ep}, {dp} are not accepted. Accepted: whole numbers from 1.")
+    if tp is None:
+        if (device_count or rest) % rest:
+            raise RooflineError(f"pp, dp: {pp} x {dp} does not divide {device_count} devices. Give DEVICE:{rest}.")
+        tp = (device_count or rest) // rest
+    if device_count is not None and tp * rest != device_count:
+        raise RooflineError(
+            f"tp, pp, dp: {tp} x {pp} x {dp} = {tp * rest} devices, but {device_count} were given. "
+            f"Give DEVICE:{tp * rest}, or change one of them."
+        )
+    return Parallelism(tp, pp, ep, dp)
+
+
+def predict(
+    model: str | Path | LoadedModel,
+    device: str | Device,
+    *,
+    batch: int = 32,
+    input: int = 2048,  # noqa: A002 - the field's own name, as on the command line
+    output: int = 256,
+    tp: int | None = None,
+    pp: int = 1,
+    ep: int = 1,
+    dp: int = 1,
+    weights: str | None = None,
+    activations: str | None = None,
+    kv: str | None = None,
+    attention: str | None = "fused",
+) -> Prediction:
+    """The Prediction for `model` (a preset, or a path to a config.json) on `device` (`NAME[:N]`, or a TOML path).
+
+    `batch` requests in flight, each with `input` prompt and `output` generated tokens. Without `tp`, the devices that
+    `pp` and `dp` leave. Without `weights`, the format in which the model is published (bf16 where that is unknown);
+    `precision_of` says what holds for the other formats.
+    Errors: RooflineError for anything not understood, InfeasibleError where the shapes do not divide.
+    """
+    loaded = model if isinstance(model, LoadedModel) else load_model(str(model))
+    name, count = split_device(device) if isinstance(device, str) else (device, None)
+    target = name if isinstance(name, Device) else load_device(name)
+    scenario = Scenario(
+        batch=batch,
+        input_token=input,
+        output_token=output,
+        precision=precision_of(loaded, target, weights, activations, kv),
+        parallelism=parallelism_of(count, tp, pp, ep, dp),
+        attention=parse_attention(attention or "fused"),
+    )
+    return predict_scenario(loaded.model, target, load_calibration(target), scenario)
+
+
+def predict_each(
+    model: str, device: str, numbers: Mapping[str, Sequence[int | None]], names: Mapping[str, str | None]
+) -> Iterator[Prediction]:
+    """One Prediction for every combination of the lists in `numbers` (the numeric arguments of `predict`), in order."""
+    loaded = load_model(model)
+    for values in product(*numbers.values()):
+        settings: dict[str, Any] = {**dict(zip(numbers, values, strict=True)), **names}
+        yield predict(loaded, device, **settings)

@@ -1,0 +1,56 @@
+"""The commands, and how they end: data on stdout, notices and errors on stderr."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from .. import __version__
+from ..errors import InfeasibleError, RooflineError
+from . import hardware, models
+from .predict import predict_command
+
+app = typer.Typer(
+    name="roofline",
+    help="Hardware cost and roofline simulator for transformer workloads.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("predict")(predict_command)
+app.add_typer(hardware.app, name="hardware", help="Hardware profiles: list, show, lint, new.")
+app.add_typer(models.app, name="models", help="Model presets: list, show.")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"roofline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Options of `roofline` itself."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit status. No traceback for a user's mistake."""
+    try:
+        status = app(args=list(arguments), standalone_mode=True)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except InfeasibleError as error:
+        typer.echo(f"infeasible: {error}", err=True)
+        return 1
+    except RooflineError as error:
+        typer.echo(f"error: {error}", err=True)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left, as in `| head`
+        return 0
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,107 @@
+"""`roofline predict`: one prediction on the screen, as JSON, CSV or a page."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..api import predict_each
+from ..io.files import write_text
+from ..report.record import prediction_record
+from .scenario import request
+from .screen import detail_tables, first_screen, summary_table
+
+
+def _number(text: str) -> Any:
+    return typer.Option(help=f"{text} Several with commas give a row each.", show_default=False, metavar="N[,N..]")
+
+
+def _name(text: str) -> Any:
+    return typer.Option(help=text, show_default=False, metavar="NAME")
+
+
+def predict_command(
+    model: Annotated[str | None, typer.Argument(help="A preset, or a path to a config.json.")] = None,
+    device: Annotated[str | None, typer.Argument(help="A profile or a path to a TOML, with :N for N devices.")] = None,
+    batch: Annotated[str | None, _number("Requests in flight [32].")] = None,
+    input: Annotated[str | None, _number("Prompt tokens of each request [2048].")] = None,  # noqa: A002
+    output: Annotated[str | None, _number("Tokens that each request generates [256].")] = None,
+    tp: Annotated[str | None, _number("Tensor-parallel ranks [all devices that pp and dp leave].")] = None,
+    pp: Annotated[str | None, _number("Pipeline stages [1].")] = None,
+    ep: Annotated[str | None, _number("Ranks that share the routed experts [1].")] = None,
+    dp: Annotated[str | None, _number("Replicas that split the batch [1].")] = None,
+    weights: Annotated[str | None, _name("Format of the weights: bf16, fp8, int8, int4, fp4 [as published].")] = None,
+    activations: Annotated[str | None, _name("Format of activations that enter products [bf16].")] = None,
+    kv: Annotated[str | None, _name("Format of the KV cache [bf16].")] = None,
+    attention: Annotated[str | None, _name("fused or unfused [fused].")] = None,
+    scenario: Annotated[Path | None, typer.Option(help="Read settings from a TOML file; flags win over it.")] = None,
+    detail: Annotated[bool, typer.Option("--detail", help="Add the table of every kernel.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write every kernel of every prediction to a CSV file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the prediction as one HTML page.")] = None,
+) -> None:
+    """Predict prefill and decode of MODEL on DEVICE: time, bottleneck, memory, energy and money."""
+    numbers = {"batch": batch, "input": input, "output": output, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
+    names = {"weights": weights, "activations": activations, "kv": kv, "attention": attention}
+    asked = request(model, device, numbers | names, scenario)
+    command = shlex.join(["roofline", *sys.argv[1:]])
+    records = [
+        prediction_record(prediction, command)
+        for prediction in predict_each(asked.model, asked.device, asked.numbers, asked.names)
+    ]
+    if html is not None:
+        _write_page(records, html)
+    if csv is not None:
+        write_text(csv, kernel_csv(records))
+    if json_:
+        typer.echo(json.dumps(records[0] if len(records) == 1 else _list(records), indent=1, allow_nan=False))
+    elif len(records) == 1:
+        typer.echo(first_screen(records[0]))
+        if detail:
+            typer.echo("\n" + detail_tables(records[0]))
+    else:
+        typer.echo(summary_table(records))
+        if detail:
+            for record in records:
+                typer.echo("\n" + detail_tables(record))
+    for path in (html, csv):
+        if path is not None:
+            typer.echo(f"wrote {path}", err=True)
+    if not all(record["fits"] for record in records):
+        raise typer.Exit(1)
+
+
+def _list(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"schema": "roofline.predictions/1", "predictions": records}
+
+
+def _write_page(records: list[dict[str, Any]], path: Path) -> None:
+    from ..errors import RooflineError
+    from ..report.html import render_prediction
+
+    if len(records) > 1:
+        raise RooflineError(f"html: a page shows one prediction, not {len(records)}. Give single numbers.")
+    write_text(path, render_prediction(records[0]))
+
+
+def kernel_csv(records: list[dict[str, Any]]) -> str:
+    """Every kernel of every phase of every record, one line each, with the scenario's numbers in front."""
+    import csv
+    import io
+
+    from ..report.record import KERNEL_FIELDS
+
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    scenario_fields = ("batch", "input_token", "output_token")
+    writer.writerow(["model", "device", "device_count", *scenario_fields, "phase", *KERNEL_FIELDS])
+    for record in records:
+        head = [record["model"], record["device"], record["device_count"]]
+        head += [record["scenario"][field] for field in scenario_fields]
+        for name, phase in record["phases"].items():
+            for row in phase["kernels"] if phase else ():
+                writer.writerow([*head, name, *(row[field] for field in KERNEL_FIELDS)])
+    return target.getvalue()

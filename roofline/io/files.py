@@ -1,0 +1,37 @@
+"""Writing files so that nothing half-written is left: a temporary file beside the target, then a rename."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from ..errors import RooflineError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, replacing an existing file only when all is written.
+
+    Errors: RooflineError where the folder does not exist or cannot be written.
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise RooflineError(f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own.") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise RooflineError(f"output: cannot write {path}: {error.strerror}.") from None
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,242 @@
+"""Read a device profile (TOML) into a Device, or into a Profile with every fact and its source."""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..device import Cpu, Dataflow, Device, Efficiency, Gpu, Link, MemoryLevel, Structure, Systolic
+from ..errors import RooflineError, clip, nearest
+
+if TYPE_CHECKING:
+    from .profile_schema import Level, LinkTable, Profile
+
+_SIZE_LIMIT_BYTE = 1_000_000
+_PROBLEM_LIMIT = 20
+
+
+def load_device(name_or_path: str | Path) -> Device:
+    """The Device of a shipped profile (name or alias, any case) or of a .toml file given by its path.
+
+    Errors: RooflineError for an unknown name (with the nearest one), a path that is not a readable .toml file, broken
+    TOML, or content that the schema refuses, each problem on its own line.
+    """
+    text = _read(profile_path(name_or_path))
+    return _device(_parse(text, str(name_or_path)), hashlib.sha256(text).hexdigest()[:12])
+
+
+def load_profile(name_or_path: str | Path) -> "Profile":
+    """The profile with every fact, its printed text, kind and source. Errors: as `load_device`."""
+    return _parse(_read(profile_path(name_or_path)), str(name_or_path))
+
+
+def profile_names() -> tuple[str, ...]:
+    """The names of the shipped profiles, sorted: the stems of the files."""
+    return tuple(sorted(path.stem for path in profile_folder().glob("*.toml")))
+
+
+def profile_folder() -> Path:
+    """Where the shipped profiles are: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "hardware_profiles", package.parent / "hardware_profiles"):
+        if folder.is_dir():
+            return folder
+    raise RooflineError(f"hardware_profiles: no such folder beside {package}; reinstall roofline.")
+
+
+def profile_path(name_or_path: str | Path) -> Path:
+    """The file that a profile name, an alias or a path means. Errors: RooflineError as `load_device`."""
+    text = str(name_or_path)
+    if text.lower().endswith(".toml"):
+        path = Path(text)
+        if not path.is_file():
+            raise RooflineError(f"hardware: no file {clip(text)}. Accepted: a profile name or an existing .toml file.")
+        return path
+    if "/" in text or "\\" in text or ".." in text or "\0" in text:
+        raise RooflineError(f"hardware: {clip(text)} is not a profile name, and a path must end in .toml.")
+    folder, wanted = profile_folder(), text.strip().lower()
+    names = profile_names()
+    if wanted in names:
+        return folder / f"{wanted}.toml"
+    aliases = {alias.lower(): name for name in names for alias in _aliases(folder / f"{name}.toml")}
+    if wanted in aliases:
+        return folder / f"{aliases[wanted]}.toml"
+    match = nearest(wanted[:200], names) or aliases.get(nearest(wanted[:200], aliases) or "")
+    hint = f" Did you mean {match!r}?" if match else ""
+    raise RooflineError(
+        f"hardware: {clip(text)} is not known.{hint} Accepted: one of {len(names)} profiles (`roofline hardware list` "
+        "shows them) or a .toml file."
+    )
+
+
+def _aliases(path: Path) -> tuple[str, ...]:
+    """The aliases a file declares, without reading the rest: 40 whole files take 30 ms. None where they are not clear."""
+    try:
+        found = re.search(r"^aliases\s*=\s*\[[^\]]*\]", path.read_text(encoding="utf-8"), re.MULTILINE)
+        names = tomllib.loads(found.group())["aliases"] if found else []
+    except (OSError, ValueError):
+        return ()
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SIZE_LIMIT_BYTE + 1)
+    except OSError as error:
+        raise RooflineError(f"hardware: cannot read {clip(str(path))}: {error.strerror}.") from None
+    if len(text) > _SIZE_LIMIT_BYTE:
+        raise RooflineError(f"hardware: {clip(str(path))} is larger than 1 MB; a profile has a few kB.")
+    return text
+
+
+def _parse(text: bytes, origin: str) -> "Profile":
+    from pydantic import ValidationError  # 75 ms: only when a profile is read
+
+    from .profile_schema import Profile
+
+    try:
+        table = tomllib.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RooflineError(f"{origin}: not UTF-8 text (byte {error.start}).") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RooflineError(f"{origin}: {_toml_problem(str(error), text.decode('utf-8'))}") from None
+    except RecursionError:
+        raise RooflineError(f"{origin}: nested too deeply for a profile.") from None
+    try:
+        profile = Profile.model_validate(table)
+    except ValidationError as error:
+        found = list(_problems(error.errors(include_url=False), table))
+        more = [f"… and {len(found) - _PROBLEM_LIMIT} more"] if len(found) > _PROBLEM_LIMIT else []
+        raise RooflineError("\n".join(f"{origin}: {line}" for line in [*found[:_PROBLEM_LIMIT], *more])) from None
+    stem = Path(origin).stem
+    if origin.lower().endswith(".toml") and stem != profile.name:
+        raise RooflineError(f"{origin}: name: {profile.name!r} is not the file's name; accepted: {stem!r}.")
+    return profile
+
+
+def _toml_problem(message: str, text: str) -> str:
+    """The parser's message with the line it points at."""
+    found = re.search(r"line (\d+)", message)
+    lines = text.splitlines()
+    number = int(found.group(1)) if found else len(lines)
+    shown = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+    return f"not valid TOML: {message}: {clip(shown)}"
+
+
+def _problems(errors: list[Any], table: dict[str, Any]) -> Iterator[str]:
+    """The validation as one line each: field path, value, what is accepted."""
+    for error in errors:
+        parts = [str(part) for part in error["loc"] if part != "[key]"]
+        path = ".".join(part if part.isprintable() and len(part) <= 60 else clip(part) for part in parts)
+        where = f"{path}: " if path else ""
+        match error["type"]:
+            case "extra_forbidden":
+                accepted = _accepted(error["loc"][:-1])
+                match_ = nearest(str(error["loc"][-1])[:200], accepted)
+                hint = f" Did you mean {match_!r}?" if match_ else ""
+                yield f"{where}unknown key.{hint} Accepted: {', '.join(accepted)}."
+            case "missing":
+                yield f"{where}missing. A fact needs value, printed, kind and source; a table needs each of its facts."
+            case "value_error":
+                for line in str(error["ctx"]["error"]).splitlines():
+                    yield f"{where}{line}"
+            case _:
+                yield f"{where}{_shown(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}."
+
+
+def _shown(value: object) -> str:
+    """A value short enough for one line; tables and arrays (which may nest without end) by their kind only."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "an array"
+    return clip(value)
+
+
+def _accepted(location: tuple[Any, ...]) -> list[str]:
+    """The keys of the table at a field path of the schema."""
+    from typing import get_args
+
+    from pydantic import BaseModel
+
+    from .profile_schema import Profile
+
+    table: Any = Profile
+    for part in location:
+        field = table.model_fields.get(part) if isinstance(table, type) and issubclass(table, BaseModel) else None
+        annotation = field.annotation if field else table
+        models = [kind for kind in _flatten(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        table = models[0] if models else get_args(annotation)
+    return [field.alias or key for key, field in table.model_fields.items()]
+
+
+def _flatten(annotation: Any) -> Iterator[Any]:
+    from typing import get_args
+
+    yield annotation
+    for part in get_args(annotation):
+        yield from _flatten(part)
+
+
+def _device(profile: "Profile", digest: str) -> Device:
+    """The numbers of a profile."""
+    memory, link, efficiency = profile.memory, profile.link, profile.efficiency
+    return Device(
+        name=profile.name,
+        title=profile.title,
+        structure=_structure(profile),
+        unit_count=profile.units.count.value,
+        clock_hz=profile.units.clock.value,
+        matrix_flop_per_s={dtype: fact.value for dtype, fact in profile.matrix.items()},
+        vector_flop_per_s=profile.vector.fp32.value,
+        upcast=dict(profile.upcast),
+        on_chip=_level(memory.on_chip),
+        last_level_cache=_level(memory.last_level_cache),
+        dram=MemoryLevel(memory.dram.capacity.value, memory.dram.bandwidth.value),
+        reserve_fraction=memory.dram.reserve_fraction.value,
+        intra_node=_link(link.intra_node),
+        inter_node=_link(link.inter_node),
+        power_w=profile.power.tdp.value,
+        idle_power_w=profile.power.idle.value if profile.power.idle else None,
+        price_usd_per_hour=profile.price.on_demand.value if profile.price else None,
+        efficiency=Efficiency(
+            matrix=efficiency.matrix.value,
+            vector=efficiency.vector.value,
+            dram=efficiency.dram.value,
+            link=efficiency.link.value,
+            kernel_overhead_s=efficiency.kernel_overhead.value,
+        ),
+        digest=digest,
+        assumptions=tuple(
+            f"{path} = {fact.printed}: assumed ({profile.sources[fact.source]})"
+            for path, fact in profile.facts()
+            if fact.kind == "assumed"
+        ),
+    )
+
+
+def _structure(profile: "Profile") -> Structure:
+    match profile.structure:
+        case "gpu":
+            return Gpu()
+        case "systolic":
+            row, column = profile.units.array_row, profile.units.array_column
+            assert row and column  # the schema has refused a systolic device without them
+            return Systolic(row.value, column.value)
+        case "dataflow":
+            return Dataflow()
+        case "cpu":
+            return Cpu()
+
+
+def _level(level: "Level | None") -> MemoryLevel | None:
+    if level is None:
+        return None
+    return MemoryLevel(level.capacity.value, level.bandwidth.value if level.bandwidth else None)
+
+
+def _link(link: "LinkTable | None") -> Link | None:
+    if link is None:
+        return None
+    return Link(link.bandwidth.value, link.domain_size.value, link.latency.value)

@@ -1,0 +1,45 @@
+"""What is done: kernels as shapes, and the Cost of each. No device is known here."""
+
+from dataclasses import dataclass
+
+from ..cost import Cost
+from ..structs import Array
+from .attention import FusedAttention, UnfusedAttention, fused_attention_cost, unfused_attention_cost
+from .collective import Collective, collective_cost
+from .gemm import Gemm, gemm_cost
+from .moe import ExpertGemm, expert_gemm_cost
+from .pointwise import Pointwise, pointwise_cost
+
+Work = Gemm | ExpertGemm | FusedAttention | UnfusedAttention | Pointwise | Collective
+
+
+def cost_of(work: Work) -> Cost:
+    """The Cost of one execution of each kernel of `work`; the last axis runs over kernels."""
+    match work:
+        case Gemm():
+            return gemm_cost(work)
+        case ExpertGemm():
+            return expert_gemm_cost(work)
+        case FusedAttention():
+            return fused_attention_cost(work)
+        case UnfusedAttention():
+            return unfused_attention_cost(work)
+        case Pointwise():
+            return pointwise_cost(work)
+        case Collective():
+            return collective_cost(work)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelGroup:
+    """Kernels of one family and precision, evaluated together.
+
+    `names` and `order` (position in the step) have one entry per kernel; `count`, shape (stages, kernels): executions
+    per step on a device of each pipeline stage. `work` and `cost`: shape (*scenarios, kernels).
+    """
+
+    names: tuple[str, ...]
+    order: tuple[int, ...]
+    count: Array
+    work: Work
+    cost: Cost

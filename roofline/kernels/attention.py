@@ -1,0 +1,155 @@
+"""The inner part of attention: Q·Kᵀ, scale and mask, softmax, P·V; as one fused kernel, or step by step."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ..cost import Cost
+from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number
+
+SOFTMAX_FLOP = 5.0
+"""Vector FLOP per score of a softmax: maximum, subtract, exp, sum, divide."""
+
+SCALE_MASK_FLOP = 2.0
+"""Vector FLOP per score: multiply by 1/sqrt(d), add the mask."""
+
+
+class UnfusedStep(StrEnum):
+    """The steps of unfused attention in their order: Q·Kᵀ, scale and mask, softmax, P·V, head concatenation."""
+
+    SCORES = "attention_scores"
+    SCALE_MASK = "scale_mask"
+    SOFTMAX = "softmax"
+    VALUES = "attention_values"
+    HEAD_CONCAT = "head_concat"
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionShape:
+    """`sequences` x `new_token` queries against `context` cached tokens and themselves, per device.
+
+    The last axis runs over kernels (kinds of layer). `cache_value`: values that the cache stores per token and layer on
+    this device, kv_heads·(head_dim + value_dim) or the latent of MLA. `cache`: their format. `causal` False: every
+    token sees every token.
+    """
+
+    sequences: Number
+    new_token: Number
+    context: Number
+    heads: Array
+    kv_heads: Array
+    head_dim: Array
+    value_dim: Array
+    window: Array
+    cache_value: Array
+    query: Dtype
+    cache: Dtype
+    causal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAttention:
+    """Flash attention, or flash decoding where the sequences are `decoding`: scores never leave the chip, masked pairs
+    are skipped."""
+
+    shape: AttentionShape
+    decoding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnfusedAttention:
+    """One step of plain attention, for each kind of layer; every step reads and writes whole score matrices."""
+
+    shape: AttentionShape
+    step: UnfusedStep
+
+
+def key_count(new_token: Number, context: Number, window: Number) -> Number:
+    """Keys that a sequence's new tokens touch together: min(context, window - 1) + new_token.
+
+    Decode with a full cache gives min(context + 1, window).
+    """
+    return np.minimum(context, window - 1.0) + new_token
+
+
+def causal_pair_count(new_token: Number, context: Number, window: Number) -> Number:
+    """(query, key) pairs under a causal mask: the sum of min(context + i, window) for i = 1 … new_token.
+
+    Closed form: the first `rising` queries see one key more each, the others see `window`.
+    """
+    rising = np.clip(window - context, 0.0, new_token)
+    return rising * context + rising * (rising + 1.0) / 2.0 + (new_token - rising) * window
+
+
+def pair_count(shape: AttentionShape) -> Number:
+    """(query, key) pairs of one head and one sequence that a fused kernel computes."""
+    if shape.causal:
+        return causal_pair_count(shape.new_token, shape.context, shape.window)
+    return shape.new_token * key_count(shape.new_token, shape.context, shape.window)
+
+
+def fused_attention_cost(work: FusedAttention) -> Cost:
+    """Cost of one fused kernel. Counts the exact causal or windowed pairs, Q and O once, every key and value once.
+
+    Ignores: tiles computed in full at the diagonal, re-reads of K and V by query tiles, the partial results of split
+    KV (timing models know them). Source: Dao, FlashAttention-2 (arXiv 2307.08691), section 3.
+    """
+    shape = work.shape
+    head_pairs = shape.sequences * shape.heads * pair_count(shape)
+    queries = shape.sequences * shape.new_token * shape.heads
+    keys = shape.sequences * key_count(shape.new_token, shape.context, shape.window)
+    return Cost(
+        matrix_flop=FLOP_PER_FMA * head_pairs * (shape.head_dim + shape.value_dim),
+        vector_flop=head_pairs * (SOFTMAX_FLOP + SCALE_MASK_FLOP),
+        activation_read_byte=queries * shape.head_dim * STORED_BYTE[shape.query],
+        activation_write_byte=queries * shape.value_dim * STORED_BYTE[shape.query],
+        kv_read_byte=keys * shape.cache_value * STORED_BYTE[shape.cache],
+    )
+
+
+def unfused_attention_cost(work: UnfusedAttention) -> Cost:
+    """Cost of one step of plain attention: whole rectangles of scores, new_token x keys, masked or not.
+
+    Ignores: copies that repeat K and V for grouped queries, upcasts to fp32 inside the softmax.
+    Source: Vaswani et al., arXiv 1706.03762, equation 1.
+    """
+    shape = work.shape
+    query_byte, cache_byte = STORED_BYTE[shape.query], STORED_BYTE[shape.cache]
+    keys = key_count(shape.new_token, shape.context, shape.window)
+    queries = shape.sequences * shape.heads * shape.new_token
+    scores = queries * keys
+    key_value = shape.sequences * keys * shape.cache_value * cache_byte
+    key_share = shape.head_dim / (shape.head_dim + shape.value_dim)
+    match work.step:
+        case UnfusedStep.SCORES:
+            return Cost(
+                matrix_flop=FLOP_PER_FMA * scores * shape.head_dim,
+                activation_read_byte=queries * shape.head_dim * query_byte,
+                kv_read_byte=key_value * key_share,
+                activation_write_byte=scores * query_byte,
+            )
+        case UnfusedStep.SCALE_MASK:
+            return Cost(
+                vector_flop=SCALE_MASK_FLOP * scores,
+                activation_read_byte=scores * query_byte,
+                activation_write_byte=scores * query_byte,
+            )
+        case UnfusedStep.SOFTMAX:
+            return Cost(
+                vector_flop=SOFTMAX_FLOP * scores,
+                activation_read_byte=scores * query_byte,
+                activation_write_byte=scores * query_byte,
+            )
+        case UnfusedStep.VALUES:
+            return Cost(
+                matrix_flop=FLOP_PER_FMA * scores * shape.value_dim,
+                activation_read_byte=scores * query_byte,
+                kv_read_byte=key_value * (1.0 - key_share),
+                activation_write_byte=queries * shape.value_dim * query_byte,
+            )
+        case UnfusedStep.HEAD_CONCAT:
+            return Cost(
+                activation_read_byte=queries * shape.value_dim * query_byte,
+                activation_write_byte=queries * shape.value_dim * query_byte,
+            )

@@ -1,0 +1,34 @@
+"""Work that is linear in rows and does not multiply matrices: norms, RoPE, KV append, activation, residual, sampling."""
+
+from dataclasses import dataclass
+
+from ..cost import Cost
+from ..structs import Array, Number
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """Kernels that treat `row` rows alike; the last axis of the other fields runs over kernels.
+
+    Per row: `flop`, bytes read and written of activations, bytes appended to the KV cache. `weight_byte` is read once.
+    `launch`: 1, or 0 where engines fuse the work into its neighbour (no launch of its own).
+    """
+
+    row: Number
+    flop: Array
+    read_byte: Array
+    write_byte: Array
+    kv_write_byte: Array
+    weight_byte: Array
+    launch: Array
+
+
+def pointwise_cost(work: Pointwise) -> Cost:
+    """Cost of one execution: everything is proportional to rows. Ignores: caches between neighbouring kernels."""
+    return Cost(
+        vector_flop=work.row * work.flop,
+        weight_read_byte=work.weight_byte,
+        activation_read_byte=work.row * work.read_byte,
+        activation_write_byte=work.row * work.write_byte,
+        kv_write_byte=work.row * work.kv_write_byte,
+    )

@@ -1,0 +1,386 @@
+"""From a model, a device and a scenario to time, bottleneck, memory, energy and money."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .capacity import Capacity, capacity, integers
+from .device import Device
+from .errors import RooflineError
+from .footprint import weight_byte
+from .model import Model
+from .structs import STORED_BYTE, Array, Number, arithmetic_dtype
+from .timing import BOUNDS, Bound, Calibration, StepTime, WorkingSet, sum_over_kernels, time_step
+from .transformer import LatentForm, Plan, plan
+from .workload import AttentionKind, Precision, Scenario, Sequences, decode, prefill
+
+NOT_MODELLED = (
+    "host time between steps (scheduler, tokeniser, Python)",
+    "queueing behind other requests: all prompts of the batch start together",
+    "power and clock throttling: energy is at rated power, an upper bound",
+    "overlap of communication with computation",
+    "imbalance of experts",
+    "conversion of quantised weights",
+    "speculative decoding, prefix caching, LoRA",
+)
+"""What every prediction of this module leaves out."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRow:
+    """One kernel of a phase on the busiest device; figures are for one execution, `count` per step."""
+
+    name: str
+    kind: str
+    count: float
+    flop: float
+    read_byte: float
+    write_byte: float
+    weight_byte: float
+    kv_byte: float
+    link_byte: float
+    compute_s: float
+    memory_s: float
+    link_s: float
+    overhead_s: float
+    total_s: float
+    low_s: float
+    high_s: float
+    roofline_s: float
+    bound: Bound
+
+    @property
+    def intensity_flop_per_byte(self) -> float | None:
+        """FLOP per byte of memory traffic; None without traffic."""
+        byte = self.read_byte + self.write_byte
+        return self.flop / byte if byte else None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step (all prompts' prefill, or one decode step) on the busiest device.
+
+    `bound_share`: share of the time spent in kernels that each resource binds. `mfu` and `mbu`: matrix FLOP and bytes
+    of the step over what peak rate and DRAM bandwidth would do in its time.
+    """
+
+    total_s: float
+    roofline_s: float
+    bound: Bound
+    bound_share: dict[Bound, float]
+    mfu: float
+    mbu: float
+    kernels: tuple[KernelRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Where the decode bound changes: the smallest batch (or context, in tokens) with another bound, and that bound."""
+
+    quantity: str
+    value: int
+    bound: Bound
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """All that is predicted of one scenario. Times in seconds, bytes per device, money in US dollars.
+
+    `tpot_s` is the decode step at mid-generation (its time is close to affine in context). Encoders have no decode:
+    their `tpot_s`, `decode` and what follows from them are None. Prices are None where the profile has none.
+    """
+
+    model: Model
+    device: Device
+    scenario: Scenario
+    calibration: Calibration
+    ttft_s: float
+    ttft_band_s: tuple[float, float]
+    tpot_s: float | None
+    tpot_band_s: tuple[float, float] | None
+    e2e_s: float
+    output_token_per_s: float | None
+    output_token_per_s_per_user: float | None
+    output_token_per_s_per_device: float | None
+    input_token_per_s: float
+    capacity: Capacity
+    prefill: Phase
+    decode: Phase | None
+    flips: tuple[Flip, ...]
+    joule_per_output_token: float | None
+    joule_per_input_token: float
+    usd_per_mtok_input: float | None
+    usd_per_mtok_output: float | None
+    not_modelled: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model on a device under a precision and a parallelism: its plans, ready to be timed for any batch."""
+
+    prefill_plan: Plan
+    decode_plan: Plan
+    device: Device
+    calibration: Calibration
+    working_set: WorkingSet
+
+    def prefill_step(self, batch: tuple[Sequences, ...]) -> StepTime:
+        """Time of one prefill (or mixed) step of a replica."""
+        return time_step(self.prefill_plan.step(batch), self.device, self.calibration, self.working_set)
+
+    def decode_step(self, sequences: Number, context: Number) -> StepTime:
+        """Time of one decode step of a replica: `sequences` sequences with `context` cached tokens each."""
+        groups = self.decode_plan.step((decode(sequences, context),))
+        return time_step(groups, self.device, self.calibration, self.working_set)
+
+
+def deployment(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Deployment:
+    """The Deployment of `scenario`; its batch and lengths are not looked at.
+
+    MLA runs expanded in prefill and, with fused attention, absorbed in decode.
+    Errors: InfeasibleError where shapes do not divide.
+    """
+    spread, precision, attention = scenario.parallelism, scenario.precision, scenario.attention
+    decode_form = {AttentionKind.FUSED: LatentForm.ABSORBED, AttentionKind.UNFUSED: LatentForm.EXPANDED}[attention]
+    return Deployment(
+        prefill_plan=plan(model, spread, precision, attention, LatentForm.EXPANDED),
+        decode_plan=plan(model, spread, precision, attention, decode_form),
+        device=device,
+        calibration=calibration,
+        working_set=WorkingSet(float(weight_byte(model, precision, spread).max())),
+    )
+
+
+def decode_context(scenario: Scenario) -> Number:
+    """Cached tokens at mid-generation: the prompt and half of the tokens that decode steps append."""
+    return scenario.input_token + np.maximum(scenario.output_token - 2.0, 0.0) / 2.0
+
+
+def pipeline_s(stage_s: Array, micro_batches: Number) -> tuple[Array, Array]:
+    """Latency of a full pass of `micro_batches` through the stages, and the period at which passes can follow.
+
+    The first micro-batch passes every stage, the others follow behind the slowest: sum + (m - 1) · max
+    (GPipe, arXiv 1811.06965). A token's next decode step cannot start before it left the last stage, nor before the
+    slowest stage served every other micro-batch: max(sum, m · max).
+    """
+    whole, slowest = stage_s.sum(axis=-1), stage_s.max(axis=-1)
+    return whole + (micro_batches - 1.0) * slowest, np.maximum(whole, micro_batches * slowest)
+
+
+def _micro_batches(scenario: Scenario) -> tuple[Number, Number]:
+    """Micro-batches in flight in one replica (at most one a stage), and sequences in each."""
+    sequences = np.ceil(np.asarray(scenario.batch, dtype=np.float64) / scenario.parallelism.dp)
+    count = np.minimum(sequences, float(scenario.parallelism.pp))
+    return count, np.ceil(sequences / count)
+
+
+def decode_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
+    """The decode step of one micro-batch, and TPOT in seconds; elementwise over the scenario's numbers."""
+    count, sequences = _micro_batches(scenario)
+    step = where.decode_step(sequences, decode_context(scenario))
+    return step, pipeline_s(step.stage_s, count)[1]
+
+
+def prefill_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
+    """The prefill of one micro-batch, and TTFT in seconds; elementwise over the scenario's numbers."""
+    count, sequences = _micro_batches(scenario)
+    step = where.prefill_step((prefill(sequences, scenario.input_token),))
+    return step, pipeline_s(step.stage_s, count)[0]
+
+
+def _band(step: StepTime, scenario: Scenario, which: int) -> tuple[float, float]:
+    """The low and high end of TTFT (`which` 0) or TPOT (1), as pipeline_s makes them from the stages."""
+    count, _ = _micro_batches(scenario)
+    low, high = (float(pipeline_s(stage_s, count)[which]) for stage_s in step.stage_band_s)
+    return low, high
+
+
+def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
+    rows: list[tuple[int, KernelRow]] = []
+    for group, time, band in zip(step.groups, step.times, step.bands, strict=True):
+        size = len(group.names)
+        kind = type(group.work).__name__
+
+        def column(value: Number, size: int = size) -> list[float]:
+            return np.broadcast_to(np.asarray(value, dtype=np.float64), (size,)).tolist()  # type: ignore[no-any-return]
+
+        cost, bounds = group.cost, np.broadcast_to(time.bound_index, (size,))
+        columns = zip(
+            group.order,
+            group.names,
+            group.count[stage].tolist(),
+            column(cost.flop),
+            column(cost.read_byte),
+            column(cost.write_byte),
+            column(cost.weight_read_byte),
+            column(cost.kv_read_byte + cost.kv_write_byte),
+            column(cost.link_byte),
+            column(time.compute_s),
+            column(time.memory_s),
+            column(time.link_s),
+            column(time.overhead_s),
+            column(time.total_s),
+            column(np.maximum(time.total_s * band.low, time.roofline_s)),
+            column(time.total_s * band.high),
+            column(time.roofline_s),
+            (BOUNDS[i] for i in bounds),
+            strict=True,
+        )
+        rows += [
+            (order, KernelRow(name, _KIND[kind], count, *figures))
+            for order, name, count, *figures in columns
+            if count > 0
+        ]
+    return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
+
+
+_KIND = {
+    "Gemm": "gemm",
+    "ExpertGemm": "expert_gemm",
+    "FusedAttention": "attention",
+    "UnfusedAttention": "attention_step",
+    "Pointwise": "pointwise",
+    "Collective": "collective",
+}
+
+
+def _phase(step: StepTime, device: Device, precision: Precision) -> Phase:
+    stage_s = step.stage_s
+    stage = int(np.argmax(stage_s))
+    total_s = float(stage_s[stage])
+    bound_s = step.stage_bound_s[stage]
+    peak = device.matrix_flop_per_s[device.arithmetic(arithmetic_dtype(precision.weights, precision.activations))]
+
+    def total(of: str) -> float:
+        return float(sum_over_kernels(step.groups, tuple(getattr(g.cost, of) for g in step.groups))[stage])
+
+    return Phase(
+        total_s=total_s,
+        roofline_s=float(step.stage_roofline_s[stage]),
+        bound=BOUNDS[int(np.argmax(bound_s))],
+        bound_share={bound: float(share) / total_s for bound, share in zip(BOUNDS, bound_s, strict=True)},
+        mfu=total("matrix_flop") / (total_s * peak),
+        mbu=total("memory_byte") / (total_s * float(device.dram.bandwidth_byte_per_s or np.inf)),
+        kernels=_kernel_rows(step, stage),
+    )
+
+
+def decode_bound(where: Deployment, scenario: Scenario) -> NDArray[np.intp]:
+    """Index into BOUNDS of what binds the busiest stage's decode step; elementwise over the scenario's numbers."""
+    step, _ = decode_times(where, scenario)
+    stage = np.argmax(step.stage_s, axis=-1)
+    bound_s = np.take_along_axis(step.stage_bound_s, stage[..., None, None], axis=-2)[..., 0, :]
+    index: NDArray[np.intp] = np.argmax(bound_s, axis=-1)
+    return index
+
+
+def _first_change(at: Callable[[Array], NDArray[np.intp]], start: int, limit: int) -> tuple[int, Bound] | None:
+    """The smallest value above `start` whose bound differs from that at `start`, searched on a grid of 5 % steps and
+    then between its neighbours."""
+    grid = integers(np.geomspace(start, limit, 240).round())
+    bounds = at(grid)
+    changed = np.flatnonzero(bounds != bounds[0])
+    if not changed.size:
+        return None
+    below, above = grid[changed[0] - 1], grid[changed[0]]
+    between = integers(np.linspace(below, above, 1024))
+    exact = at(between)
+    first = int(np.flatnonzero(exact != bounds[0])[0])
+    return int(between[first]), BOUNDS[int(exact[first])]
+
+
+def _flips(where: Deployment, model: Model, scenario: Scenario) -> tuple[Flip, ...]:
+    spread = scenario.parallelism
+    batch = _first_change(lambda b: decode_bound(where, replace(scenario, batch=b)), spread.dp, 65536)
+    limit = max(int(model.max_context), 2)
+    context = _first_change(lambda t: decode_bound(where, replace(scenario, input_token=t)), 1, limit)
+    found = (("batch", batch), ("input", context))
+    return tuple(Flip(name, *change) for name, change in found if change)
+
+
+def predict(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Prediction:
+    """The Prediction of one scenario (scalar numbers).
+
+    Errors: RooflineError for numbers out of range; InfeasibleError where the model cannot be split so or the device
+    lacks what it needs. A model that does not fit is predicted all the same, with `capacity.fits` False.
+    """
+    check_scenario(model, scenario)
+    where = deployment(model, device, calibration, scenario)
+    spread = scenario.parallelism
+    prefill_step, ttft = prefill_times(where, scenario)
+    ttft_s = float(ttft)
+    devices, watt = spread.device_count, device.power_w
+    batch, inputs = float(scenario.batch), float(scenario.batch * scenario.input_token)
+    price = device.price_usd_per_hour
+    device_usd_per_s = None if price is None else devices * price / 3600.0
+    decode_phase, tpot_s, tpot_band_s = None, None, None
+    flips: tuple[Flip, ...] = ()
+    if model.causal:
+        decode_step, tpot = decode_times(where, scenario)
+        tpot_s, tpot_band_s = float(tpot), _band(decode_step, scenario, 1)
+        decode_phase = _phase(decode_step, device, scenario.precision)
+        flips = _flips(where, model, scenario)
+    return Prediction(
+        model=model,
+        device=device,
+        scenario=scenario,
+        calibration=calibration,
+        ttft_s=ttft_s,
+        ttft_band_s=_band(prefill_step, scenario, 0),
+        tpot_s=tpot_s,
+        tpot_band_s=tpot_band_s,
+        e2e_s=ttft_s + (float(scenario.output_token) - 1.0) * (tpot_s or 0.0),
+        output_token_per_s=batch / tpot_s if tpot_s else None,
+        output_token_per_s_per_user=1.0 / tpot_s if tpot_s else None,
+        output_token_per_s_per_device=batch / tpot_s / devices if tpot_s else None,
+        input_token_per_s=inputs / ttft_s,
+        capacity=capacity(model, device, scenario),
+        prefill=_phase(prefill_step, device, scenario.precision),
+        decode=decode_phase,
+        flips=flips,
+        joule_per_output_token=devices * watt * tpot_s / batch if tpot_s else None,
+        joule_per_input_token=devices * watt * ttft_s / inputs,
+        usd_per_mtok_input=None if device_usd_per_s is None else device_usd_per_s * ttft_s / inputs * 1e6,
+        usd_per_mtok_output=device_usd_per_s * tpot_s / batch * 1e6 if device_usd_per_s and tpot_s else None,
+        not_modelled=NOT_MODELLED,
+        assumptions=_assumptions(device, scenario),
+    )
+
+
+def check_scenario(model: Model, scenario: Scenario) -> None:
+    """Refuses numbers that mean nothing. Errors: RooflineError with field, value, and what is accepted."""
+    spread = scenario.parallelism
+    for field, value in (
+        ("batch", scenario.batch),
+        ("input", scenario.input_token),
+        ("output", scenario.output_token),
+        ("tp", spread.tp),
+        ("pp", spread.pp),
+        ("ep", spread.ep),
+        ("dp", spread.dp),
+    ):
+        if not (np.isfinite(value) and value >= 1 and float(value).is_integer() and value <= 2**40):
+            raise RooflineError(f"{field}: {value!r} is not accepted. Accepted: whole numbers from 1 on.")
+    length = scenario.input_token + scenario.output_token * model.causal
+    if length > model.max_context:
+        raise RooflineError(
+            f"input + output: {length:.0f} tokens exceed the {model.max_context:.0f} that {model.name} was made for. "
+            f"Accepted: up to {model.max_context:.0f}; shorten --input or --output."
+        )
+
+
+def _assumptions(device: Device, scenario: Scenario) -> tuple[str, ...]:
+    precision = scenario.precision
+    notes = [*device.assumptions]
+    for name, stored in (("weights", precision.weights), ("experts", precision.experts)):
+        if STORED_BYTE[stored] < STORED_BYTE[precision.activations]:
+            notes.append(
+                f"{name} stored in {stored} with {precision.activations} activations: bytes saved, no FLOP gained"
+            )
+    for stored in dict.fromkeys((precision.weights, precision.experts, precision.activations, precision.kv)):
+        if stored in device.upcast:
+            notes.append(f"{device.name} has no {stored} arithmetic: it computes in {device.upcast[stored]}")
+    return tuple(notes)

@@ -1,0 +1,121 @@
+"""A prediction as a plain record: stable, versioned, SI units in the keys. JSON, CSV and pages are made from it."""
+
+from dataclasses import asdict
+from typing import Any
+
+from .. import __version__
+from ..predict import Phase, Prediction
+
+SCHEMA = "roofline.prediction/1"
+
+KERNEL_FIELDS = (
+    "name",
+    "kind",
+    "count",
+    "flop",
+    "read_byte",
+    "write_byte",
+    "weight_byte",
+    "kv_byte",
+    "link_byte",
+    "intensity_flop_per_byte",
+    "compute_s",
+    "memory_s",
+    "link_s",
+    "overhead_s",
+    "total_s",
+    "low_s",
+    "high_s",
+    "roofline_s",
+    "bound",
+)
+"""Fields of a kernel row, in the order of JSON and CSV."""
+
+
+def _phase(phase: Phase | None) -> dict[str, Any] | None:
+    if phase is None:
+        return None
+    return {
+        "total_s": phase.total_s,
+        "roofline_s": phase.roofline_s,
+        "bound": str(phase.bound),
+        "bound_share": {str(bound): share for bound, share in phase.bound_share.items()},
+        "mfu": phase.mfu,
+        "mbu": phase.mbu,
+        "kernels": [
+            {name: str(value) if name == "bound" else value for name in KERNEL_FIELDS for value in [getattr(row, name)]}
+            for row in phase.kernels
+        ],
+    }
+
+
+def prediction_record(prediction: Prediction, command: str = "") -> dict[str, Any]:
+    """The record of `prediction`: JSON-ready, `schema` roofline.prediction/1.
+
+    `command`: the command line that made it, kept so that a page can say how to reproduce itself.
+    """
+    scenario, capacity, device = prediction.scenario, prediction.capacity, prediction.device
+    spread, held = scenario.parallelism, capacity.footprint
+    dram = device.dram
+    return {
+        "schema": SCHEMA,
+        "model": prediction.model.name,
+        "device": device.name,
+        "device_count": spread.device_count,
+        "scenario": {
+            "batch": scenario.batch,
+            "input_token": scenario.input_token,
+            "output_token": scenario.output_token,
+            "parallelism": asdict(spread),
+            "precision": {name: str(dtype) for name, dtype in asdict(scenario.precision).items()},
+            "attention": str(scenario.attention),
+        },
+        "ttft_s": prediction.ttft_s,
+        "tpot_s": prediction.tpot_s,
+        "e2e_s": prediction.e2e_s,
+        "output_token_per_s": prediction.output_token_per_s,
+        "output_token_per_s_per_user": prediction.output_token_per_s_per_user,
+        "output_token_per_s_per_device": prediction.output_token_per_s_per_device,
+        "input_token_per_s": prediction.input_token_per_s,
+        "joule_per_output_token": prediction.joule_per_output_token,
+        "joule_per_input_token": prediction.joule_per_input_token,
+        "usd_per_mtok_input": prediction.usd_per_mtok_input,
+        "usd_per_mtok_output": prediction.usd_per_mtok_output,
+        "band": {
+            "coverage": prediction.calibration.coverage,
+            "ttft_s": list(prediction.ttft_band_s),
+            "tpot_s": None if prediction.tpot_band_s is None else list(prediction.tpot_band_s),
+            "summary": prediction.calibration.summary,
+            "families": {str(family): asdict(band) for family, band in prediction.calibration.bands.items()},
+        },
+        "fits": capacity.fits,
+        "memory": {
+            "weight_byte": float(held.weight_byte),
+            "kv_byte": float(held.kv_byte),
+            "activation_byte": float(held.activation_byte),
+            "reserve_byte": float(held.reserve_byte),
+            "capacity_byte": float(held.capacity_byte),
+            "free_byte": float(held.free_byte),
+            "max_batch": capacity.max_batch,
+            "max_context": capacity.max_context,
+            "largest_term": capacity.largest_term,
+            "changes": [asdict(change) for change in capacity.changes],
+        },
+        "phases": {"prefill": _phase(prediction.prefill), "decode": _phase(prediction.decode)},
+        "flips": [
+            {"quantity": flip.quantity, "value": flip.value, "bound": str(flip.bound)} for flip in prediction.flips
+        ],
+        "roofs": {
+            "matrix_flop_per_s": {str(dtype): rate for dtype, rate in device.matrix_flop_per_s.items()},
+            "vector_flop_per_s": device.vector_flop_per_s,
+            "dram_byte_per_s": dram.bandwidth_byte_per_s,
+        },
+        "not_modelled": list(prediction.not_modelled),
+        "assumptions": list(prediction.assumptions),
+        "provenance": {
+            "package_version": __version__,
+            "profile_digest": device.digest,
+            "device_title": device.title,
+            "command": command,
+        },
+    }

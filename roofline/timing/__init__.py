@@ -1,0 +1,95 @@
+"""How long it takes: the time of every kernel of a step on a device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..device import Device
+from ..kernels import KernelGroup
+from ..structs import Array, Number
+from .calibration import Band, Calibration, KernelFamily, family_of
+from .datasheet import WorkingSet, datasheet_time
+from .time import BOUNDS, Bound, Time
+
+__all__ = [
+    "BOUNDS",
+    "Band",
+    "Bound",
+    "Calibration",
+    "KernelFamily",
+    "StepTime",
+    "Time",
+    "WorkingSet",
+    "family_of",
+    "sum_over_kernels",
+    "time_step",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """The kernels of one step with their times and error bands, group by group."""
+
+    groups: tuple[KernelGroup, ...]
+    times: tuple[Time, ...]
+    bands: tuple[Band, ...]
+
+    @property
+    def stage_s(self) -> Array:
+        """Seconds of the step on a device of each pipeline stage, shape (*scenarios, stages)."""
+        return sum_over_kernels(self.groups, tuple(time.total_s for time in self.times))
+
+    @property
+    def stage_roofline_s(self) -> Array:
+        """The same under the bare roofline: the sum of each kernel's datasheet limit."""
+        return sum_over_kernels(self.groups, tuple(time.roofline_s for time in self.times))
+
+    @property
+    def stage_band_s(self) -> tuple[Array, Array]:
+        """The step's time at the low and at the high end of every kernel's band.
+
+        Errors of kernels are taken to go together: the same kernel repeats in every layer, so nothing averages out.
+        Never below the bare roofline.
+        """
+        low = (np.maximum(time.total_s * band.low, time.roofline_s) for time, band in zip(self.times, self.bands, strict=True))
+        high = (time.total_s * band.high for time, band in zip(self.times, self.bands, strict=True))
+        return sum_over_kernels(self.groups, tuple(low)), sum_over_kernels(self.groups, tuple(high))
+
+    @property
+    def stage_bound_s(self) -> Array:
+        """Seconds spent in kernels that each resource binds, shape (*scenarios, stages, resources) in BOUNDS order."""
+        return np.stack(
+            np.broadcast_arrays(
+                *(
+                    sum_over_kernels(self.groups, tuple(time.total_s * (time.bound_index == i) for time in self.times))
+                    for i in range(len(BOUNDS))
+                )
+            ),
+            axis=-1,
+        )
+
+
+def sum_over_kernels(groups: Sequence[KernelGroup], values: Sequence[Number]) -> Array:
+    """The sum of count · value over all kernels, per pipeline stage, shape (*scenarios, stages).
+
+    Groups are added one by one, so that what does not vary along an axis is not repeated along it.
+    """
+    total: Array = np.zeros(1)
+    for group, value in zip(groups, values, strict=True):
+        size = len(group.names)
+        if np.shape(value)[-1:] != (size,):  # one value for all kernels of the group
+            value = np.broadcast_to(value, (*np.shape(value)[:-1], size))
+        total = total + value @ group.count.T
+    return total
+
+
+def time_step(
+    groups: Sequence[KernelGroup], device: Device, calibration: Calibration, working_set: WorkingSet
+) -> StepTime:
+    """The time of every kernel of a step. Errors: InfeasibleError where the device lacks what a kernel needs."""
+    return StepTime(
+        tuple(groups),
+        tuple(datasheet_time(group, device, working_set) for group in groups),
+        tuple(calibration.bands[family_of(group.work)] for group in groups),
+    )

@@ -1,0 +1,42 @@
+"""The loop a kernel runs in: what of its operands is still in cache, and what the host adds to a launch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..structs import Array, Number
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkLoop:
+    """How a kernel is repeated. A property of the record when fitting; `MODEL_STEP` when predicting a model.
+
+    `operand_copies`: distinct copies of the large operand (weights, KV cache) that take turns, so that one copy
+    is read again only after all others: inf means it always comes from DRAM, 1 that the same one is reread.
+    `launch_floor_s`: the shortest time between two launches that the host manages (eager mode); 0 where a
+    captured graph is replayed.
+    """
+
+    operand_copies: Number = np.inf
+    launch_floor_s: Number = 0.0
+
+
+MODEL_STEP = BenchmarkLoop()
+"""A step of a model: every layer has its own weights, so none is in cache; kernels are launched from a graph."""
+
+
+def must_come_from_dram_byte(operand_byte: Number, other_byte: Number, cache_byte: Number, loop: BenchmarkLoop) -> Array:
+    """Fewest bytes that one execution can move to and from DRAM, whatever the cache keeps between executions.
+
+    `operand_byte`: one copy of the large operand; `other_byte`: inputs and outputs, the same in every execution.
+    A cold loop moves everything. Otherwise the best cache (Belady) still misses, per turn of all copies, what is
+    touched beyond its capacity, and per execution what the other operands need beyond it. Bytes, elementwise.
+    """
+    copies = np.asarray(loop.operand_copies, dtype=np.float64)
+    warm = np.maximum(operand_byte + (other_byte - cache_byte) / copies, np.maximum(other_byte - cache_byte, 0.0))
+    return np.where(np.isinf(copies), operand_byte + other_byte, warm)
+
+
+def missed_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Array:
+    """Share of a working set that is read from DRAM: none up to half of the usable cache, all beyond the whole."""
+    return np.clip(2.0 * working_set_byte / np.maximum(usable_cache_byte, 1.0) - 1.0, 0.0, 1.0)

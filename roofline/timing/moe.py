@@ -1,0 +1,181 @@
+"""How long the routed experts of a mixture-of-experts layer take: grouped GEMMs over the experts that tokens touch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number
+from .blocks import fourth_power_norm, timed_in_blocks
+from .chip import Chip
+from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dram_byte
+from .parameter import parameter
+from .routing import ExpertRows, Routing, UniformRouting, busiest_rank
+from .tiles import TileKernel
+from .time import Time
+
+K_STEP_BYTE = 128.0
+"""Bytes along K of one step of the main loop."""
+
+BLOCK_ROWS = 512
+"""Scenarios per block: each has its own axis of expert loads."""
+
+
+class GroupedLibrary(Enum):
+    """Tiles of grouped-GEMM kernels by name, as a calibration declares them."""
+
+    TRITON_TUNED = tuple(
+        TileKernel(m, n)
+        for m, n in (
+            (16, 32), (16, 64), (16, 128), (32, 64), (32, 128), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256),
+        )
+    )
+    TRITON_DEFAULT = (TileKernel(16, 32), TileKernel(64, 64))
+
+
+@dataclass(frozen=True, slots=True)
+class MoeParameters:
+    """What datasheets do not say about a fused MoE kernel; rates of a compute unit are per FLOP of its peak."""
+
+    launch_s: float = parameter(
+        1.8e-5, low=2e-6, high=2e-4, ideal=0.0, unit="s", meaning="start and end of all kernels of the layer"
+    )
+    expert_sort_s: float = parameter(
+        1.5e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="grouping rows by expert, per doubling of experts"
+    )
+    row_sort_s: float = parameter(
+        3e-10, low=1e-12, high=1e-8, ideal=0.0, unit="s", meaning="grouping rows by expert, per row"
+    )
+    matrix_fraction: float = parameter(
+        0.6, low=0.1, high=1.0, ideal=1.0, unit="1", meaning="fraction of the dense peak that a full tile reaches"
+    )
+    dram_fraction: float = parameter(
+        0.88, low=0.2, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that weights stream at"
+    )
+    feed_byte_per_flop: float = parameter(
+        0.0075, low=0.001, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per FLOP of a unit's peak"
+    )
+    step_flop_per_byte: float = parameter(
+        2.6e3, low=1e2, high=3e4, ideal=0.0, unit="FLOP/byte", meaning="shortest step of the main loop, per byte of K"
+    )
+    store_byte_per_flop: float = parameter(
+        0.0025, low=0.0003, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="write-back of a tile, not overlapped"
+    )
+    wave_rounding: float = parameter(
+        0.3, low=0.01, high=1.5, ideal=0.0, unit="1", meaning="share of a last, partly filled wave that is lost"
+    )
+    stream_byte_per_clock: float = parameter(
+        13.0, low=2.0, high=64.0, ideal=np.inf, unit="byte/clock",
+        meaning="activation and summing of expert outputs, per compute unit",
+    )
+    misalignment: float = parameter(
+        4.0, low=0.01, high=10.0, ideal=0.0, unit="1",
+        meaning="slowdown per halving of the alignment of rows of K below 16 elements",
+    )
+    cache_fraction: float = parameter(
+        0.4, low=0.1, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps weights"
+    )
+    library: GroupedLibrary = field(default=GroupedLibrary.TRITON_TUNED)
+
+
+def moe_time(
+    token: Number,
+    hidden: Number,
+    intermediate: Number,
+    per_token: Number,
+    experts: Number,
+    *,
+    ranks: Number = 1.0,
+    chip: Chip,
+    parameters: MoeParameters,
+    routing: Routing = UniformRouting(),
+    activation: Dtype = Dtype.BF16,
+    weight: Dtype = Dtype.BF16,
+    loop: BenchmarkLoop = MODEL_STEP,
+) -> Time:
+    """Seconds of one gated expert layer, routing weights given, on the busiest of `ranks` ranks; elementwise.
+
+    `token` tokens, each to `per_token` of `experts`, which are spread over `ranks`; `intermediate` is this device's
+    share of an expert's width (tensor parallelism divides it). Counts grouping of rows, gate-and-up and down products
+    with each expert's rows padded to a tile, the activation between them and the weighted sum. Ignores the router, shared
+    experts and communication between ranks.
+    """
+    formula = _Formula(chip, parameters, routing, STORED_BYTE[activation], STORED_BYTE[weight])
+    operands = (token, hidden, intermediate, per_token, experts, ranks, loop.operand_copies, loop.launch_floor_s)
+    return timed_in_blocks(formula, *operands, block_size=BLOCK_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Formula:
+    """The MoE model for one-dimensional blocks."""
+
+    chip: Chip
+    parameters: MoeParameters
+    routing: Routing
+    activation_byte: float
+    weight_byte: float
+
+    def __call__(
+        self, token: Array, hidden: Array, intermediate: Array, per_token: Array, experts: Array, ranks: Array,
+        copies: Array, launch_floor_s: Array,
+    ) -> Time:
+        chip, fitted = self.chip, self.parameters
+        load = busiest_rank(self.routing, token, per_token, experts, ranks)
+        touched = load.touched_experts
+        weight_byte = 3.0 * touched * hidden * intermediate * self.weight_byte
+        missed = missed_fraction(copies * weight_byte, fitted.cache_fraction * chip.cache_byte)
+        products = (
+            self.product(load, touched, missed, 2.0 * intermediate, hidden),
+            self.product(load, touched, missed, hidden, intermediate),
+        )
+        compute_s = products[0][0] + products[1][0]
+        memory_s = products[0][1] + products[1][1]
+        product_s = products[0][2] + products[1][2]
+
+        all_rows = token * per_token
+        stream_byte = 2.0 * (all_rows * (3.0 * intermediate + hidden) + token * hidden)
+        stream_byte += 2.0 * (all_rows - load.rows) * (hidden + 2.0 * intermediate)
+        unit_byte_per_s = fitted.stream_byte_per_clock * chip.unit_count * chip.clock_hz
+        stream_s = stream_byte / np.minimum(unit_byte_per_s, 0.95 * chip.dram_byte_per_s)
+        overhead_s = fitted.launch_s + fitted.expert_sort_s * np.log2(1.0 + np.minimum(experts, all_rows)) + fitted.row_sort_s * all_rows
+
+        flop = FLOP_PER_FMA * 3.0 * load.rows * hidden * intermediate
+        other_byte = 2.0 * token * hidden * 2.0
+        dram = must_come_from_dram_byte(weight_byte, other_byte, chip.cache_byte, BenchmarkLoop(copies))
+        roofline_s = np.maximum(flop / chip.flop_per_s, dram / chip.dram_byte_per_s)
+        total_s = np.maximum(np.maximum(overhead_s + product_s + stream_s, roofline_s), launch_floor_s)
+        return Time(compute_s, memory_s + stream_s, np.zeros(token.shape), np.maximum(overhead_s, launch_floor_s), total_s, roofline_s)
+
+    def product(self, load: ExpertRows, touched: Array, missed: Array, n: Array, k: Array) -> tuple[Array, Array, Array]:
+        """Seconds in the compute units, in DRAM, and of both together, of one grouped product."""
+        chip, fitted = self.chip, self.parameters
+        memory_byte = missed * touched * n * k * self.weight_byte + load.rows * (n + k) * 2.0
+        memory_s = memory_byte / (fitted.dram_fraction * chip.dram_byte_per_s)
+        compute_s = np.full(n.shape, np.inf)
+        for candidate_s in self.candidates(load, n, k):
+            np.minimum(compute_s, candidate_s, out=compute_s)
+        return compute_s, memory_s, fourth_power_norm(compute_s, memory_s)
+
+    def candidates(self, load: ExpertRows, n: Array, k: Array) -> Iterator[Array]:
+        """Seconds in the compute units with each tile."""
+        chip, fitted = self.chip, self.parameters
+        unit_flop_per_s = chip.flop_per_s / chip.unit_count
+        depth = K_STEP_BYTE / self.activation_byte
+        aligned = np.gcd(k.astype(np.int64), 16).astype(np.float64)
+        slowdown = 1.0 + fitted.misalignment * np.log2(16.0 / aligned)
+        steps = np.ceil(k / depth)
+        blocks_of = {m: load.blocks(m) for m in {kernel.m for kernel in fitted.library.value}}
+        for kernel in fitted.library.value:
+            blocks = blocks_of[kernel.m]
+            used_m = np.minimum(load.rows / np.maximum(blocks, 1e-9), kernel.m)
+            waves = blocks * np.ceil(n / kernel.n) / chip.unit_count
+            whole_waves = np.ceil(waves)
+            paid_waves = np.where(waves > 1.0, waves + fitted.wave_rounding * (whole_waves - waves), 1.0)
+            matrix_flop = FLOP_PER_FMA * kernel.m * kernel.n * depth / fitted.matrix_fraction
+            operand_byte = (used_m * self.activation_byte + kernel.n * self.weight_byte) * depth
+            step_flop = np.maximum(
+                np.maximum(matrix_flop, operand_byte / fitted.feed_byte_per_flop), fitted.step_flop_per_byte * K_STEP_BYTE
+            )
+            store_flop = used_m * kernel.n * 2.0 / fitted.store_byte_per_flop
+            yield paid_waves * (steps * step_flop * slowdown + store_flop) / unit_flop_per_s

@@ -1,0 +1,56 @@
+"""Parameters of timing models: each is physical, bounded, named, and says what an ideal machine would have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, cast
+
+
+class Scaling(StrEnum):
+    """How a parameter carries over to another device of the same structure."""
+
+    PORTABLE = "portable"
+    """Dimensionless, or a property of the software: carried over unchanged."""
+    WITH_FLOP_PER_CLOCK = "with_flop_per_clock"
+    """A per-unit rate, proportional to the arithmetic rate of one compute unit per clock."""
+    AGAINST_FLOP_PER_CLOCK = "against_flop_per_clock"
+    """A per-unit time in cycles, inversely proportional to that rate."""
+    AGAINST_LINK = "against_link"
+    """A time of a protocol between devices, inversely proportional to the bandwidth of a device's links."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterFacts:
+    """What is known of one parameter before any measurement. `low` and `high` bound the fit (low > 0: fitted in log)."""
+
+    prior: float
+    low: float
+    high: float
+    ideal: float
+    unit: str
+    meaning: str
+    scaling: Scaling
+
+
+def parameter(
+    prior: float,
+    *,
+    low: float,
+    high: float,
+    ideal: float,
+    unit: str,
+    meaning: str,
+    scaling: Scaling = Scaling.PORTABLE,
+) -> Any:
+    """A dataclass field that carries its ParameterFacts; the prior is its default."""
+    facts = ParameterFacts(prior, low, high, ideal, unit, meaning, scaling)
+    return field(default=prior, metadata={"facts": facts})
+
+
+def facts_of(parameters: type) -> Mapping[str, ParameterFacts]:
+    """The facts of every fitted parameter of a parameter dataclass, by name, in order."""
+    return {
+        entry.name: cast(ParameterFacts, entry.metadata["facts"])
+        for entry in fields(parameters)
+        if "facts" in entry.metadata
+    }

@@ -1,0 +1,158 @@
+"""How long matrix products and attention take on a systolic array (TPU): compiled programs, no kernel launches.
+
+The measured layers (TPU v6e) show no steps of the array's 128 or 256 rows and columns, no split, no waves: a product
+streams its weights once and is bound by DRAM or by the array. Attention is far from both: its time is that of the
+copies that bring pages of keys and values to the array.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..structs import FLOP_PER_FMA, Array, Number
+from .chip import Chip
+from .parameter import parameter
+from .time import Time
+
+_OVERLAP = 12.0
+"""Norm that joins array and DRAM time: both run at once, nearly without disturbing each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystolicGemmParameters:
+    """What datasheets do not say about a compiled matrix product."""
+
+    matrix_fraction: float = parameter(
+        0.86, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the dense peak that the array reaches"
+    )
+    dram_fraction: float = parameter(
+        0.92, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that weights stream at"
+    )
+    input_passes: float = parameter(
+        0.5, low=1e-3, high=4.0, ideal=1e-3, unit="1", meaning="passes over the input that nothing hides"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SystolicAttentionParameters:
+    """What datasheets do not say about compiled attention over pages of keys and values.
+
+    Kernel facts: `query_block` tokens of a prefill share one stream of keys and values; a decode batch of more than
+    `batch_token` cached tokens runs with larger blocks.
+    """
+
+    launch_s: float = parameter(3e-6, low=1e-7, high=3e-5, ideal=0.0, unit="s", meaning="fixed time of one call")
+    prefill_launch_s: float = parameter(5e-6, low=1e-7, high=3e-5, ideal=0.0, unit="s", meaning="the same of a prefill")
+    query_fraction: float = parameter(
+        0.14, low=0.01, high=1.0, ideal=1.0, unit="1", meaning="fraction of DRAM bandwidth, queries and outputs"
+    )
+    prefill_fraction: float = parameter(
+        0.25, low=0.02, high=1.0, ideal=1.0, unit="1", meaning="fraction of DRAM bandwidth, keys of a prefill block"
+    )
+    causal_share: float = parameter(
+        0.35, low=0.05, high=1.0, ideal=0.5, unit="1", meaning="share of the chunk's own keys that a block reads"
+    )
+    block_token: float = parameter(
+        32.0, low=0.1, high=512.0, ideal=0.1, unit="token", meaning="keys that a block reads beyond those it needs"
+    )
+    sequence_s: float = parameter(2.3e-6, low=1e-8, high=3e-5, ideal=0.0, unit="s", meaning="each decoded sequence")
+    decode_fraction: float = parameter(
+        0.18, low=0.02, high=1.0, ideal=1.0, unit="1", meaning="fraction of DRAM bandwidth, small decode batches"
+    )
+    batch_launch_s: float = parameter(
+        5.6e-6, low=1e-7, high=1e-4, ideal=0.0, unit="s", meaning="fixed time of a large decode batch"
+    )
+    batch_sequence_s: float = parameter(
+        2.3e-6, low=1e-8, high=3e-5, ideal=0.0, unit="s", meaning="each sequence of a large decode batch"
+    )
+    batch_fraction: float = parameter(
+        0.29, low=0.02, high=1.0, ideal=1.0, unit="1", meaning="fraction of DRAM bandwidth, large decode batches"
+    )
+    query_block: float = 32.0
+    batch_token: float = 6144.0
+
+
+def systolic_gemm_time(
+    m: Number, n: Number, k: Number, value_byte: float, chip: Chip, parameters: SystolicGemmParameters
+) -> Time:
+    """Seconds of C[m, n] = A[m, k] · W[k, n] with `value_byte` per value, weights from DRAM; elementwise.
+
+    total = 12-norm of array and DRAM time, plus `input_passes` over A. Ignores: padding to the array (the measured
+    rows show none), the compiler's choice of blocks (up to 20 % on single m).
+    Source: measured (LLMServingSim, Llama-3.1-8B on one TPU v6e).
+    """
+    rows, columns, depth = np.broadcast_arrays(np.float64(m), np.float64(n), np.float64(k))
+    flop = FLOP_PER_FMA * rows * columns * depth
+    byte = value_byte * (columns * depth + rows * depth + rows * columns)
+    rate = parameters.dram_fraction * chip.dram_byte_per_s
+    compute_s = flop / (parameters.matrix_fraction * chip.flop_per_s)
+    memory_s = byte / rate
+    longer, shorter = np.maximum(compute_s, memory_s), np.minimum(compute_s, memory_s)
+    joined_s = longer * (1.0 + (shorter / longer) ** _OVERLAP) ** (1.0 / _OVERLAP)
+    overhead_s = parameters.input_passes * value_byte * rows * depth / rate
+    roofline_s = np.maximum(flop / chip.flop_per_s, byte / chip.dram_byte_per_s)
+    return _time(compute_s, memory_s, overhead_s, joined_s + overhead_s, roofline_s)
+
+
+def systolic_prefill_time(
+    sequences: Number,
+    new_token: Number,
+    context: Number,
+    query_byte: Number,
+    cache_byte: Number,
+    chip: Chip,
+    parameters: SystolicAttentionParameters,
+) -> Time:
+    """Seconds of causal attention of a prefill chunk on `context` cached tokens; elementwise.
+
+    `query_byte`: queries and outputs of one token; `cache_byte`: keys and values of one token. Every block of
+    `query_block` queries streams the keys before it anew, the chunk's own in part. Ignores: the array's time (6 %
+    of its peak is used), sliding windows.
+    Source: measured (as above).
+    """
+    batch, new, old = np.broadcast_arrays(np.float64(sequences), np.float64(new_token), np.float64(context))
+    blocks = np.ceil(new / parameters.query_block)
+    keys = old + parameters.causal_share * new + parameters.block_token
+    query_s = batch * new * query_byte / (parameters.query_fraction * chip.dram_byte_per_s)
+    key_s = batch * blocks * keys * cache_byte / (parameters.prefill_fraction * chip.dram_byte_per_s)
+    fixed_s = np.full(batch.shape, parameters.prefill_launch_s)
+    needed = batch * (new * query_byte + (old + new) * cache_byte)
+    memory_s = query_s + key_s
+    return _time(np.zeros(batch.shape), memory_s, fixed_s, fixed_s + memory_s, needed / chip.dram_byte_per_s)
+
+
+def systolic_decode_time(
+    sequences: Number,
+    context: Number,
+    query_byte: Number,
+    cache_byte: Number,
+    chip: Chip,
+    parameters: SystolicAttentionParameters,
+) -> Time:
+    """Seconds of attention of one new token per sequence on `context` cached tokens each; elementwise.
+
+    Each sequence costs a fixed time and the stream of its keys and values; batches of more than `batch_token` cached
+    tokens run with their own three numbers. Arguments as in systolic_prefill_time. Source: measured (as above).
+    """
+    batch, old = np.broadcast_arrays(np.float64(sequences), np.float64(context))
+    large = batch * old > parameters.batch_token
+    fixed_s = np.where(
+        large,
+        parameters.batch_launch_s + batch * parameters.batch_sequence_s,
+        parameters.launch_s + batch * parameters.sequence_s,
+    )
+    rate = np.where(large, parameters.batch_fraction, parameters.decode_fraction) * chip.dram_byte_per_s
+    memory_s = batch * old * cache_byte / rate
+    needed = batch * (query_byte + (old + 1.0) * cache_byte)
+    return _time(np.zeros(batch.shape), memory_s, fixed_s, fixed_s + memory_s, needed / chip.dram_byte_per_s)
+
+
+def _time(compute_s: Array, memory_s: Array, overhead_s: Array, model_s: Array, roofline_s: Array) -> Time:
+    return Time(
+        compute_s=compute_s,
+        memory_s=memory_s,
+        link_s=np.zeros(model_s.shape),
+        overhead_s=overhead_s,
+        total_s=np.maximum(model_s, roofline_s),
+        roofline_s=roofline_s,
+    )
