@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .io.models import load_model, preset_names
     from .io.profiles import load_device, profile_names
     from .model import Model
-    from .predict import Prediction
+    from .prediction import Prediction
     from .report.record import prediction_record
     from .sweep import decode_grid
     from .workload import Parallelism, Precision, Scenario
@@ -27,7 +27,7 @@ _HOME = {
     "load_device": ".io.profiles",
     "profile_names": ".io.profiles",
     "Model": ".model",
-    "Prediction": ".predict",
+    "Prediction": ".prediction",
     "prediction_record": ".report.record",
     "decode_grid": ".sweep",
     "Parallelism": ".workload",

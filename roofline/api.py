@@ -11,9 +11,9 @@ from .io.calibration import load_calibration
 from .io.loaded import LoadedModel
 from .io.models import load_model
 from .io.profiles import load_device
-from .predict import Prediction
-from .predict import predict as predict_scenario
-from .structs import STORED_BYTE, Dtype
+from .prediction import Prediction
+from .prediction import predict as predict_scenario
+from .structs import Dtype
 from .workload import AttentionKind, Parallelism, Precision, Scenario
 
 
@@ -33,6 +33,10 @@ def parse_attention(value: str) -> AttentionKind:
         raise unknown("attention", value, [str(kind) for kind in AttentionKind]) from None
 
 
+_WIDE_FORMATS = (Dtype.BF16, Dtype.FP16, Dtype.FP32)
+"""Formats that unquantised models run in, the usual one first."""
+
+
 def split_device(text: str) -> tuple[str, int | None]:
     """`NAME[:N]` as a name or path and a device count. Errors: RooflineError where N is no whole number from 1 on."""
     name, colon, count = text.rpartition(":")
@@ -50,17 +54,27 @@ def precision_of(
     activations: str | None = None,
     kv: str | None = None,
 ) -> Precision:
-    """The formats asked for. Where nothing is said: weights as the model is published; activations in fp8 with fp8
-    weights on a device that computes in fp8 (as engines run such checkpoints), otherwise in 16 bits; the cache too."""
-    stored = parse_dtype("weights", weights) if weights else (loaded.weight_dtype or Dtype.BF16)
-    experts = stored if weights else (loaded.expert_dtype or stored)
-    wide = stored if STORED_BYTE[stored] >= STORED_BYTE[Dtype.BF16] else Dtype.BF16
-    native = Dtype.FP8 if stored is Dtype.FP8 and Dtype.FP8 in device.matrix_flop_per_s else wide
+    """The formats asked for. Where nothing is said:
+
+    weights as the model is published, in the device's own 16-bit format where that differs (V100: fp16) and in int8 on
+    boards that compute in nothing wider; activations in fp8 with fp8 weights on a device that computes in fp8 (as
+    engines run such checkpoints), otherwise in the device's own format, and so is the cache.
+    """
+    own = next((dtype for dtype in _WIDE_FORMATS if dtype in device.matrix_flop_per_s), Dtype.INT8)
+
+    def published(dtype: Dtype | None) -> Dtype:
+        return own if dtype is None or (dtype in _WIDE_FORMATS and dtype not in device.matrix_flop_per_s) else dtype
+
+    stored = parse_dtype("weights", weights) if weights else published(loaded.weight_dtype)
+    experts = stored if weights or loaded.expert_dtype is None else published(loaded.expert_dtype)
+    computed = stored if stored in _WIDE_FORMATS and stored in device.matrix_flop_per_s else own
+    native = Dtype.FP8 if stored is Dtype.FP8 and Dtype.FP8 in device.matrix_flop_per_s else computed
     return Precision(
         weights=stored,
         experts=experts,
         activations=parse_dtype("activations", activations) if activations else native,
-        kv=parse_dtype("kv", kv) if kv else wide,
+        kv=parse_dtype("kv", kv) if kv else computed,
+        floor=own,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from .device import Device
 from .model import Model
-from .predict import decode_times, deployment
+from .prediction import decode_times, deployment
 from .structs import Array
 from .timing import Calibration
 from .workload import Scenario

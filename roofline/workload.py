@@ -48,18 +48,20 @@ def decode(count: Number, context: Number) -> Sequences:
 class Precision:
     """Number formats of weights, of routed experts, of activations that enter matrix products, and of the KV cache.
 
-    `weights` holds for linear layers; embeddings, head, router, norms and biases stay in the `stream` format.
+    `weights` holds for linear layers; embeddings, head, router, norms and biases stay in the `stream` format, which is
+    never narrower than `floor`: 16 bits, or int8 where the device computes in nothing wider.
     """
 
     weights: Dtype = Dtype.BF16
     experts: Dtype = Dtype.BF16
     activations: Dtype = Dtype.BF16
     kv: Dtype = Dtype.BF16
+    floor: Dtype = Dtype.BF16
 
     @property
     def stream(self) -> Dtype:
-        """Format of everything between matrix products (residual stream, norms, head): at least 16 bits."""
-        return max(self.activations, Dtype.BF16, key=MANTISSA_RANK.__getitem__)
+        """Format of everything between matrix products (residual stream, norms, head)."""
+        return max(self.activations, self.floor, key=MANTISSA_RANK.__getitem__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ LAYERS = (
     {"timing"},
     {"transformer"},
     {"footprint"},
-    {"capacity", "predict"},
+    {"capacity", "prediction"},
     {"sweep"},
     {"serving"},
     {"plan"},
@@ -28,9 +28,9 @@ SIDE = {
     "io": {"timing"},
     "measure": {"kernels", "io", "transformer"},
     "calibrate": {"io", "kernels", "timing", "transformer"},
-    "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "predict", "calibrate"},
-    "api": {"io", "transformer", "footprint", "capacity", "predict", "timing", "kernels", "parameters"},
-    "report": {"predict", "io"},
+    "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
+    "api": {"io", "transformer", "footprint", "capacity", "prediction", "timing", "kernels", "parameters"},
+    "report": {"prediction", "io"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]
@@ -109,11 +109,11 @@ def test_heavy_libraries_are_imported_where_they_are_used():
     ("file", "line", "found"),
     [
         ("kernels/bad.py", "from ..timing import time_step", "kernels/bad.py imports timing"),
-        ("timing/bad.py", "from ..predict import predict", "timing/bad.py imports predict"),
+        ("timing/bad.py", "from ..prediction import predict", "timing/bad.py imports prediction"),
         ("structs.py", "from . import cost", "structs.py imports cost"),
-        ("measure/bad.py", "from ..predict import predict", "measure/bad.py imports predict"),
+        ("measure/bad.py", "from ..prediction import predict", "measure/bad.py imports prediction"),
         ("report/bad.py", "from ..timing import time_step", "report/bad.py imports timing"),
-        ("footprint.py", "from roofline.predict import predict", "footprint.py imports predict"),
+        ("footprint.py", "from roofline.prediction import predict", "footprint.py imports prediction"),
     ],
 )
 def test_a_planted_wrong_arrow_is_found(tmp_path, file, line, found):

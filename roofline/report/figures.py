@@ -8,10 +8,10 @@ Colours: Okabe and Ito, "Color Universal Design" (2008). Colour never speaks alo
 import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import log10
+from math import log10, sqrt
 from typing import Any
 
-from .format import clip, finite, number, percent, quantity, seconds, size
+from .format import clip, column_unit, finite, number, percent, quantity, seconds, size
 
 Figure = dict[str, Any]
 Record = Mapping[str, Any]
@@ -25,6 +25,7 @@ _MEMORY_TERM = (
     ("engine reserve", "reserve_byte", "#999999"),
 )
 _NEUTRAL = "#808080"
+_LIMIT = "#D00000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,15 @@ def roofline(record: Record) -> Figure:
     return {
         "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in sorted(points.items()))],
         "layout": _layout(
-            height=540,
+            height=600,
+            legend={"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top"},
             annotations=[_roof_label(roof) for roof in roofs],
-            xaxis=_axis("FLOP per byte of memory traffic", type="log", exponentformat="power"),
+            xaxis=_axis("FLOP per byte of memory traffic", type="log", exponentformat="power", dtick=1),
             yaxis=_axis(
                 "FLOP/s reached",
                 type="log",
-                exponentformat="SI",
+                exponentformat="SI extended",
+                dtick=1,
                 range=[log10(min(seen)) - 0.4, log10(max(seen)) + 0.5],
             ),
         ),
@@ -85,6 +88,8 @@ def time_by_kernel(phase: Record) -> Figure:
     timed = [(time, kernel) for kernel in phase["kernels"] if (time := step_s(kernel)) is not None]
     timed.sort(key=lambda pair: -pair[0])
     total = finite(phase.get("total_s")) or sum(time for time, _ in timed) or 1.0
+    longest = timed[0][0] if timed else 0.0
+    unit, scale = column_unit([longest], "s")
     bars: dict[str, list[tuple[int, float, Record]]] = {}
     for row, (time, kernel) in enumerate(timed):
         bars.setdefault(str(kernel.get("bound")), []).append((row, time, kernel))
@@ -93,7 +98,7 @@ def time_by_kernel(phase: Record) -> Figure:
             "type": "bar",
             "orientation": "h",
             "name": f"{_safe(bound)}-bound",
-            "x": [time for _, time, _ in group],
+            "x": [time / scale for _, time, _ in group],
             "y": [row for row, _, _ in group],
             "text": [f"{percent(time / total)} · {_safe(bound)}" for _, time, _ in group],
             "textposition": "outside",
@@ -104,7 +109,6 @@ def time_by_kernel(phase: Record) -> Figure:
         }
         for bound, group in sorted(bars.items())
     ]
-    longest = timed[0][0] if timed else 1.0
     ticks = [_safe(clip(kernel.get("name"), 26)) for _, kernel in timed]
     rows = {"tickvals": list(range(len(timed))), "ticktext": ticks, "autorange": "reversed", "showgrid": False}
     return {
@@ -112,7 +116,7 @@ def time_by_kernel(phase: Record) -> Figure:
         "layout": _layout(
             height=130 + 24 * len(timed),
             bargap=0.25,
-            xaxis=_axis("seconds per step", range=[0.0, 1.4 * longest], exponentformat="SI", ticksuffix="s", nticks=6),
+            xaxis=_axis(f"{unit} per step", range=[0.0, 1.4 * longest / scale or 1.0], nticks=6),
             yaxis=_axis("", automargin=True, **rows),
             dragmode=False,
         ),
@@ -121,14 +125,17 @@ def time_by_kernel(phase: Record) -> Figure:
 
 def memory(held: Record) -> Figure:
     """One stacked bar, what fills the device's memory, with a line at its capacity."""
-    terms = [(name, amount, colour) for name, key, colour in _MEMORY_TERM if (amount := finite(held.get(key))) is not None]
+    terms = [
+        (name, amount, colour) for name, key, colour in _MEMORY_TERM if (amount := finite(held.get(key))) is not None
+    ]
     used, capacity = sum(amount for _, amount, _ in terms), finite(held.get("capacity_byte"))
+    unit, scale = column_unit([capacity, used], "B")
     data: list[Figure] = [
         {
             "type": "bar",
             "orientation": "h",
             "name": f"{name} {size(amount)}",
-            "x": [amount],
+            "x": [amount / scale],
             "y": [0],
             "hovertext": [f"{name}: {size(amount)}"],
             "hoverinfo": "text",
@@ -137,26 +144,32 @@ def memory(held: Record) -> Figure:
         for name, amount, colour in terms
     ]
     if capacity is not None:
-        line = {"type": "scatter", "mode": "lines", "x": [capacity, capacity], "y": [-0.5, 0.5], "hoverinfo": "name"}
-        data.append({**line, "name": f"capacity {size(capacity)}", "line": {"color": "#D00000", "width": 4, "dash": "dash"}})
+        limit = {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"capacity {size(capacity)}",
+            "x": [capacity / scale, capacity / scale],
+            "y": [-0.5, 0.5],
+            "hoverinfo": "name",
+            "line": {"color": _LIMIT, "width": 4, "dash": "dash"},
+        }
+        data.append(limit)
     return {
         "data": data,
         "layout": _layout(
             height=230,
             barmode="stack",
-            xaxis=_axis("bytes", range=[0.0, 1.05 * max(used, capacity or 0.0, 1.0)], exponentformat="SI", ticksuffix="B", nticks=6),
+            xaxis=_axis(unit, range=[0.0, 1.05 * max(used, capacity or 0.0) / scale or 1.0], nticks=6),
             yaxis={"visible": False, "range": [-0.55, 0.55]},
             dragmode=False,
         ),
     }
 
 
-def _product(*factors: object) -> float | None:
-    """The product of finite numbers where it is finite too, else None."""
-    result = 1.0
-    for factor in factors:
-        result *= finite(factor) if finite(factor) is not None else float("nan")
-    return finite(result)
+def _product(left: object, right: object) -> float | None:
+    """The product of two finite numbers where it is finite too, else None."""
+    a, b = finite(left), finite(right)
+    return None if a is None or b is None else finite(a * b)
 
 
 def _kernels(record: Record) -> Iterable[tuple[str, Record]]:
@@ -179,17 +192,18 @@ def _marker(kernel: Record, phase: Record) -> float:
     """Marker diameter in pixels: 7 for no share of the phase's time, 27 for all of it."""
     total, time = finite(phase.get("total_s")), step_s(kernel)
     share = min(max(time / total, 0.0), 1.0) if total and time else 0.0
-    return round(7.0 + 20.0 * share**0.5, 2)
+    return round(7.0 + 20.0 * sqrt(share), 2)
 
 
 def _kernel_text(phase: str, kernel: Record) -> str:
     """What a reader sees on hovering over a kernel."""
-    moved = _product((finite(kernel.get("read_byte")) or 0.0) + (finite(kernel.get("write_byte")) or 0.0))
+    moved = (finite(kernel.get("read_byte")) or 0.0) + (finite(kernel.get("write_byte")) or 0.0)
     lines = (
         f"<b>{_safe(clip(kernel.get('name'), 60))}</b>{' in ' + _safe(phase) if phase else ''}",
         f"{quantity(kernel.get('flop'), 'FLOP')}, {size(moved)} read and written",
         f"{number(kernel.get('intensity_flop_per_byte'))} FLOP/byte",
         f"{seconds(kernel.get('total_s'))} (bare roofline {seconds(kernel.get('roofline_s'))})",
+        f"expected within {seconds(kernel.get('low_s'))} to {seconds(kernel.get('high_s'))}",
         f"{number(kernel.get('count'))} times a step: {seconds(step_s(kernel))}",
         f"bound by {_safe(kernel.get('bound'))}",
     )
@@ -228,7 +242,7 @@ def _roofs(roofs: Record, x: list[float]) -> list[Roof]:
     if not bandwidth or bandwidth <= 0.0 or not by_rate:
         return []
     peak = max(by_rate)
-    left, right = 0.5 * min([*x, 1.0]), 3.0 * max([*x, peak / bandwidth])
+    left, right = 0.5 * min([*x, 1.0]), 20.0 * max([*x, peak / bandwidth])
     slope = Roof(f"DRAM {quantity(bandwidth, 'B/s')}", (left, left * bandwidth), (peak / bandwidth, peak), 3.0)
     flat = (
         Roof(f"{clip(', '.join(names), 40)} {quantity(rate, 'FLOP/s')}", (rate / bandwidth, rate), (right, rate), 1.5)
@@ -255,7 +269,9 @@ def _roof_label(roof: Roof) -> Figure:
     flat = roof.start[1] == roof.end[1]
     x = log10(roof.end[0]) if flat else 0.5 * (log10(roof.start[0]) + log10(roof.end[0]))
     y = log10(roof.end[1]) if flat else 0.5 * (log10(roof.start[1]) + log10(roof.end[1]))
-    anchor = {"xanchor": "right", "yanchor": "bottom"} if flat else {"xanchor": "right", "yanchor": "bottom", "xshift": -6}
+    anchor = (
+        {"xanchor": "right", "yanchor": "bottom"} if flat else {"xanchor": "right", "yanchor": "bottom", "xshift": -6}
+    )
     return {"x": x, "y": y, "text": _safe(roof.title), "showarrow": False, "font": {"size": 11}, **anchor}
 
 
@@ -266,7 +282,7 @@ def _axis(title: str, **settings: Any) -> Figure:
 def _layout(**settings: Any) -> Figure:
     return {
         "autosize": True,
-        "margin": {"l": 56, "r": 16, "t": 8, "b": 48},
+        "margin": {"l": 56, "r": 16, "t": 30, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13},

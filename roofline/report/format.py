@@ -69,11 +69,11 @@ def size(value: object) -> str:
 
 
 def percent(value: object) -> str:
-    """A fraction as a percentage: 0.441 is "44.1 %"; under 0.1 % "<0.1 %"."""
+    """A fraction as a percentage with one decimal at most: 0.4407 is "44.1 %"; between 0 and 0.1 % "<0.1 %"."""
     found = finite(value)
     if found is None:
         return plain(value)
-    return "<0.1 %" if 0.0 < found < 0.001 else f"{number(100.0 * found)} %"
+    return "<0.1 %" if 0.0 < found < 0.001 else f"{f'{100.0 * found:,.1f}'.removesuffix('.0')} %"
 
 
 def money(value: object) -> str:

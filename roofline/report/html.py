@@ -7,79 +7,44 @@ import base64
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import RooflineError
 from ..errors import clip as clip_value
 from . import format as text
-from .figures import Figure, Record, memory, roofline, step_s, time_by_kernel, unplaced
+from .figures import Figure, Record, memory, roofline, time_by_kernel, unplaced
 from .record import SCHEMA
+from .tables import band_table, kernel_table
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_OBJECT, _LIST, _ROWS = "an object", "a list", "a list of objects"
 _PARTS = {
-    "scenario": Mapping,
-    "memory": Mapping,
-    "phases": Mapping,
-    "roofs": Mapping,
-    "provenance": Mapping,
-    "flips": Sequence,
-    "assumptions": Sequence,
-    "not_modelled": Sequence,
+    "scenario": _OBJECT,
+    "scenario.parallelism": _OBJECT,
+    "scenario.precision": _OBJECT,
+    "memory": _OBJECT,
+    "memory.changes": _ROWS,
+    "phases": _OBJECT,
+    "band": _OBJECT,
+    "band.families": _OBJECT,
+    "flips": _ROWS,
+    "roofs": _OBJECT,
+    "roofs.matrix_flop_per_s": _OBJECT,
+    "not_modelled": _LIST,
+    "assumptions": _LIST,
+    "provenance": _OBJECT,
 }
+_PHASE_PARTS = {"kernels": _ROWS, "bound_share": _OBJECT}
+"""What the page walks through, and the type it must have. Any other value is shown, whatever it is."""
+
 _BOUND = {
     "compute": "compute",
     "memory": "memory bandwidth",
     "link": "the links between devices",
     "overhead": "fixed costs (launches, latency)",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table. `key` heads it in CSV; `unit` is the SI unit of its numbers, None for text."""
-
-    key: str
-    title: str
-    unit: str | None
-    help: str
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table ready to be shown: a heading and its unit for each column, and (text, raw value) for each cell."""
-
-    name: str
-    caption: str
-    columns: tuple[tuple[Column, str], ...]
-    rows: tuple[tuple[tuple[str, str | float | None], ...], ...]
-
-
-_KERNEL_COLUMNS = (
-    Column("name", "kernel", None, "name of the kernel"),
-    Column("kind", "kind", None, "family of the kernel"),
-    Column("bound", "bound", None, "the resource that takes longest"),
-    Column("count", "count", "", "executions per step"),
-    Column("step_s", "per step", "s", "count times the time of one execution"),
-    Column("share", "share", "%", "share of the step's time"),
-    Column("total_s", "time", "s", "time of one execution"),
-    Column("roofline_s", "bare roofline", "s", "one execution at data-sheet rates, nothing lost"),
-    Column("compute_s", "compute", "s", "compute time of one execution"),
-    Column("memory_s", "memory", "s", "memory time of one execution"),
-    Column("link_s", "link", "s", "link time of one execution"),
-    Column("overhead_s", "overhead", "s", "fixed cost of one execution: launch, latency"),
-    Column("flop", "work", "FLOP", "floating-point operations of one execution; a fused multiply-add is two"),
-    Column("read_byte", "read", "B", "bytes read by one execution"),
-    Column("write_byte", "written", "B", "bytes written by one execution"),
-    Column("weight_byte", "weights", "B", "bytes of weights read by one execution, part of read"),
-    Column("kv_byte", "KV cache", "B", "bytes of the KV cache read and written, part of read and written"),
-    Column("link_byte", "sent", "B", "bytes sent to other devices by one execution"),
-    Column("intensity_flop_per_byte", "intensity", "FLOP/B", "FLOP per byte of memory traffic"),
-)
 
 
 def render_prediction(record: Record) -> str:
@@ -98,32 +63,14 @@ def render_prediction(record: Record) -> str:
         record,
         figures,
         phases=phases,
-        tables=[_kernel_table(name, phase) for name, phase in phases.items()],
+        tables=[kernel_table(name, phase) for name, phase in phases.items()],
+        bands=band_table(record["band"]),
         unplaced=unplaced(record),
+        provenance={
+            **{name: record.get(name) for name in ("model", "device", "schema")},
+            **{name: held for name, held in record["provenance"].items() if name != "command"},
+        },
     )
-
-
-def write_page(page: str, path: Path | str) -> None:
-    """Writes `page` as UTF-8 beside `path` and renames it: `path` holds all of it or is untouched.
-
-    Errors: RooflineError where it cannot be written.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}.", delete=False) as file:
-            temporary = file.name
-            file.write(page.encode())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise RooflineError(
-            f"html: {clip_value(str(path))} cannot be written ({error.strerror}). Give a file in a folder you can write to."
-        ) from error
 
 
 def plain(value: Any) -> Any:
@@ -147,48 +94,34 @@ def script_json(value: Any) -> str:
 
 
 def _check(record: Record) -> None:
-    again = "Make it again with `roofline predict .. --json`."
     if record.get("schema") != SCHEMA:
-        raise RooflineError(
-            f"record: schema {clip_value(record.get('schema'))} cannot be shown as a page. Accepted: {SCHEMA}. {again}"
-        )
-    parts = [(name, record.get(name), kind) for name, kind in _PARTS.items()]
-    parts.append(("roofs.matrix_flop_per_s", (record.get("roofs") or {}).get("matrix_flop_per_s"), Mapping))
-    for name, part, kind in parts:
-        if not isinstance(part, kind) or isinstance(part, str):
-            accepted = "an object" if kind is Mapping else "a list"
-            raise RooflineError(f"record: {name} is {clip_value(part)}. Accepted: {accepted}. {again}")
+        raise _malformed("schema", record.get("schema"), SCHEMA)
+    _check_parts(record, _PARTS)
+    for name in record["band"]["families"]:
+        _check_parts(record["band"]["families"], {name: _OBJECT})
     for name, phase in record["phases"].items():
-        if phase is not None and not all(isinstance(row, Mapping) for row in phase.get("kernels") or [None]):
-            raise RooflineError(f"record: phases.{clip_value(name)} has no list of kernels. {again}")
+        if phase is not None:
+            _check_parts(
+                {name: phase}, {name: _OBJECT, **{f"{name}.{part}": kind for part, kind in _PHASE_PARTS.items()}}
+            )
 
 
-def _kernel_table(name: str, phase: Record) -> Table:
-    total_s = text.finite(phase.get("total_s"))
-    rows = []
-    for kernel in phase["kernels"]:
-        time_s = step_s(kernel)
-        share = time_s / total_s if time_s is not None and total_s else None
-        rows.append({**kernel, "step_s": time_s, "share": share})
-    return _table(f"{name}-kernels", f"{name}: every kernel of a step", _KERNEL_COLUMNS, rows)
+def _check_parts(record: Record, parts: Mapping[str, str]) -> None:
+    for path, kind in parts.items():
+        part: Any = record
+        for key in path.split("."):
+            part = part.get(key)
+        listed = isinstance(part, list | tuple)
+        whole = isinstance(part, Mapping) if kind == _OBJECT else listed
+        if not whole or (kind == _ROWS and not all(isinstance(row, Mapping) for row in part)):
+            raise _malformed(path, part, kind)
 
 
-def _table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Record]) -> Table:
-    """Each numeric column in the one unit that suits its largest value."""
-    scaled = [(c, *text.column_unit((row.get(c.key) for row in rows), c.unit or "")) for c in columns]
-    return Table(
-        name=name,
-        caption=caption,
-        columns=tuple((column, unit) for column, unit, _ in scaled),
-        rows=tuple(tuple(_cell(row.get(column.key), column, scale) for column, _, scale in scaled) for row in rows),
+def _malformed(path: str, value: Any, accepted: str) -> RooflineError:
+    return RooflineError(
+        f"record: {clip_value(path)} is {clip_value(value)}, which cannot be shown as a page. "
+        f"Accepted: {accepted}. Make the record again with `roofline predict .. --json`."
     )
-
-
-def _cell(value: Any, column: Column, scale: float) -> tuple[str, str | float | None]:
-    found = text.finite(value)
-    if column.unit is None or found is None:
-        return text.plain(value), None if value is None else str(value)
-    return text.number(found / scale), value
 
 
 def _flat(value: Record, path: str = "") -> Iterator[tuple[str, str]]:
@@ -204,6 +137,11 @@ def _flat(value: Record, path: str = "") -> Iterator[tuple[str, str]]:
 def _ratio(above: Any, below: Any) -> str:
     a, b = text.finite(above), text.finite(below)
     return text.plain(None) if a is None or not b else f"{text.number(a / b)}\u00a0×"
+
+
+def _span(pair: Any) -> str:
+    """A range of seconds as text."""
+    return " to ".join(map(text.seconds, pair)) if isinstance(pair, list) else text.plain(pair)
 
 
 def _inline_scripts() -> dict[str, str]:
@@ -233,7 +171,7 @@ def _page(template: str, record: Record, figures: Mapping[str, Figure], **shown:
     filters = (text.seconds, text.size, text.percent, text.money, text.number, text.count, text.quantity, text.clip)
     environment.filters.update({f.__name__: f for f in filters})
     environment.filters["bound"] = lambda name: _BOUND.get(str(name), name)
-    environment.globals.update(flat=_flat, ratio=_ratio, finite=text.finite)
+    environment.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite)
     scripts = _inline_scripts()
     return environment.get_template(template).render(
         record=record,

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
-from ..predict import Phase, Prediction
+from ..prediction import Phase, Prediction
 
 SCHEMA = "roofline.prediction/1"
 

@@ -130,7 +130,13 @@ def collective_time(
             f"link.inter_node: a group of {np.max(group):.0f} exceeds the {intra.domain_size:.0f} devices of one node, "
             "and the profile states no inter-node link."
         )
-    local_payload = payload * (local / group if kind is CollectiveKind.ALL_TO_ALL else 1.0)
+    match kind:
+        case CollectiveKind.ALL_TO_ALL:
+            local_payload = payload * local / group
+        case CollectiveKind.POINT_TO_POINT:
+            local_payload = np.where(nodes > 1.0, 0.0, payload)
+        case _:
+            local_payload = payload
     match parameters:
         case RingParameters():
             wire_s, copy_s, fixed_s = _ring(kind, local_payload, local, intra, parameters, switch_reduces)

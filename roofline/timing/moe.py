@@ -7,7 +7,7 @@ from enum import Enum
 import numpy as np
 
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number
-from .blocks import fourth_power_norm, timed_in_blocks
+from .blocks import timed_in_blocks
 from .chip import Chip
 from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dram_byte
 from .parameter import parameter
@@ -18,20 +18,49 @@ from .time import Time
 K_STEP_BYTE = 128.0
 """Bytes along K of one step of the main loop."""
 
+OVERLAP = 2.5
+"""Exponent of the norm of compute and DRAM time: grouped kernels overlap them less well than plain GEMMs."""
+
 BLOCK_ROWS = 512
 """Scenarios per block: each has its own axis of expert loads."""
 
 
-class GroupedLibrary(Enum):
-    """Tiles of grouped-GEMM kernels by name, as a calibration declares them."""
+@dataclass(frozen=True, slots=True)
+class GroupedSet:
+    """Tiles of a grouped-GEMM kernel. `shipped_for`: (local experts, intermediate) with a tuned configuration.
 
-    TRITON_TUNED = tuple(
-        TileKernel(m, n)
-        for m, n in (
-            (16, 32), (16, 64), (16, 128), (32, 64), (32, 128), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256),
-        )
+    Other shapes run the `default` tiles; None: all shapes are tuned. A default tile is used between `above_m` and
+    `up_to_m` tokens per local expert.
+    """
+
+    tuned: tuple[TileKernel, ...]
+    default: tuple[TileKernel, ...] = ()
+    shipped_for: tuple[tuple[float, float], ...] | None = None
+
+
+_TRITON = tuple(
+    TileKernel(m, n)
+    for m, n in (
+        (16, 32), (16, 64), (16, 128), (32, 64), (32, 128), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256)
     )
-    TRITON_DEFAULT = (TileKernel(16, 32), TileKernel(64, 64))
+)
+
+
+Choices = tuple[tuple[TileKernel, float, Array], ...]
+"""Tiles, the share of the tuned matrix rate that each reaches, and where in a block it may be used."""
+
+
+class GroupedLibrary(Enum):
+    """Grouped-GEMM kernels by name, as a calibration declares them."""
+
+    TRITON = GroupedSet(_TRITON)
+    TRITON_SHIPPED_A100 = GroupedSet(
+        tuned=_TRITON,
+        default=(TileKernel(16, 32, up_to_m=1), TileKernel(64, 64, above_m=1, cluster_m=8)),
+        shipped_for=(
+            (1, 14336), (8, 14336), (8, 7168), (8, 4096), (8, 3584), (8, 2048), (8, 1792), (16, 2688), (128, 192), (128, 384)
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +73,6 @@ class MoeParameters:
     expert_sort_s: float = parameter(
         1.5e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="grouping rows by expert, per doubling of experts"
     )
-    row_sort_s: float = parameter(
-        3e-10, low=1e-12, high=1e-8, ideal=0.0, unit="s", meaning="grouping rows by expert, per row"
-    )
     matrix_fraction: float = parameter(
         0.6, low=0.1, high=1.0, ideal=1.0, unit="1", meaning="fraction of the dense peak that a full tile reaches"
     )
@@ -55,9 +81,6 @@ class MoeParameters:
     )
     feed_byte_per_flop: float = parameter(
         0.0075, low=0.001, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per FLOP of a unit's peak"
-    )
-    step_flop_per_byte: float = parameter(
-        2.6e3, low=1e2, high=3e4, ideal=0.0, unit="FLOP/byte", meaning="shortest step of the main loop, per byte of K"
     )
     store_byte_per_flop: float = parameter(
         0.0025, low=0.0003, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="write-back of a tile, not overlapped"
@@ -76,7 +99,15 @@ class MoeParameters:
     cache_fraction: float = parameter(
         0.4, low=0.1, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps weights"
     )
-    library: GroupedLibrary = field(default=GroupedLibrary.TRITON_TUNED)
+    reread: float = parameter(
+        0.5, low=0.01, high=1.0, ideal=0.0, unit="1",
+        meaning="share of an expert's weights too large for cache that each further block of rows reads again",
+    )
+    untuned_fraction: float = parameter(
+        0.6, low=0.2, high=1.0, ideal=1.0, unit="1",
+        meaning="share of the matrix rate of tuned tiles that the default tiles reach (libraries that have both)",
+    )
+    library: GroupedLibrary = field(default=GroupedLibrary.TRITON)
 
 
 def moe_time(
@@ -125,9 +156,10 @@ class _Formula:
         touched = load.touched_experts
         weight_byte = 3.0 * touched * hidden * intermediate * self.weight_byte
         missed = missed_fraction(copies * weight_byte, fitted.cache_fraction * chip.cache_byte)
+        choices = self.choices(token, intermediate, load.local_experts)
         products = (
-            self.product(load, touched, missed, 2.0 * intermediate, hidden),
-            self.product(load, touched, missed, hidden, intermediate),
+            self.product(load, touched, missed, 2.0 * intermediate, hidden, choices),
+            self.product(load, touched, missed, hidden, intermediate, choices),
         )
         compute_s = products[0][0] + products[1][0]
         memory_s = products[0][1] + products[1][1]
@@ -138,7 +170,7 @@ class _Formula:
         stream_byte += 2.0 * (all_rows - load.rows) * (hidden + 2.0 * intermediate)
         unit_byte_per_s = fitted.stream_byte_per_clock * chip.unit_count * chip.clock_hz
         stream_s = stream_byte / np.minimum(unit_byte_per_s, 0.95 * chip.dram_byte_per_s)
-        overhead_s = fitted.launch_s + fitted.expert_sort_s * np.log2(1.0 + np.minimum(experts, all_rows)) + fitted.row_sort_s * all_rows
+        overhead_s = fitted.launch_s + fitted.expert_sort_s * np.log2(1.0 + np.minimum(experts, all_rows))
 
         flop = FLOP_PER_FMA * 3.0 * load.rows * hidden * intermediate
         other_byte = 2.0 * token * hidden * 2.0
@@ -147,35 +179,58 @@ class _Formula:
         total_s = np.maximum(np.maximum(overhead_s + product_s + stream_s, roofline_s), launch_floor_s)
         return Time(compute_s, memory_s + stream_s, np.zeros(token.shape), np.maximum(overhead_s, launch_floor_s), total_s, roofline_s)
 
-    def product(self, load: ExpertRows, touched: Array, missed: Array, n: Array, k: Array) -> tuple[Array, Array, Array]:
+    def choices(self, token: Array, intermediate: Array, local_experts: Array) -> Choices:
+        """Each tile of the library and where it may be used."""
+        library = self.parameters.library.value
+        if library.shipped_for is None:
+            return tuple((kernel, 1.0, np.ones(token.shape, dtype=bool)) for kernel in library.tuned)
+        tuned = np.zeros(token.shape, dtype=bool)
+        for shipped_experts, shipped_intermediate in library.shipped_for:
+            tuned |= (local_experts == shipped_experts) & (intermediate == shipped_intermediate)
+        crowd = token / local_experts
+        in_range = {kernel: (crowd > kernel.above_m) & (crowd <= kernel.up_to_m) for kernel in library.default}
+        default = ((kernel, self.parameters.untuned_fraction, ~tuned & usable) for kernel, usable in in_range.items())
+        return (*((kernel, 1.0, tuned) for kernel in library.tuned), *default)
+
+    def product(
+        self, load: ExpertRows, touched: Array, missed: Array, n: Array, k: Array, choices: Choices
+    ) -> tuple[Array, Array, Array]:
         """Seconds in the compute units, in DRAM, and of both together, of one grouped product."""
         chip, fitted = self.chip, self.parameters
-        memory_byte = missed * touched * n * k * self.weight_byte + load.rows * (n + k) * 2.0
-        memory_s = memory_byte / (fitted.dram_fraction * chip.dram_byte_per_s)
-        compute_s = np.full(n.shape, np.inf)
-        for candidate_s in self.candidates(load, n, k):
-            np.minimum(compute_s, candidate_s, out=compute_s)
-        return compute_s, memory_s, fourth_power_norm(compute_s, memory_s)
+        expert_byte = n * k * self.weight_byte
+        once_byte = missed * touched * expert_byte + load.rows * (n + k) * 2.0
+        again_byte = fitted.reread * missed_fraction(expert_byte, fitted.cache_fraction * chip.cache_byte) * expert_byte
+        byte_per_s = fitted.dram_fraction * chip.dram_byte_per_s
+        best_s = np.full(n.shape, np.inf)
+        compute_s, memory_s = np.zeros(n.shape), np.zeros(n.shape)
+        for candidate_s, blocks, usable in self.candidates(load, n, k, choices):
+            dram_s = (once_byte + again_byte * np.maximum(blocks - touched, 0.0)) / byte_per_s
+            both_s = (candidate_s**OVERLAP + dram_s**OVERLAP) ** (1.0 / OVERLAP)
+            faster = usable & (both_s < best_s)
+            np.copyto(best_s, both_s, where=faster)
+            np.copyto(compute_s, candidate_s, where=faster)
+            np.copyto(memory_s, dram_s, where=faster)
+        return compute_s, memory_s, best_s
 
-    def candidates(self, load: ExpertRows, n: Array, k: Array) -> Iterator[Array]:
-        """Seconds in the compute units with each tile."""
+    def candidates(
+        self, load: ExpertRows, n: Array, k: Array, choices: Choices
+    ) -> Iterator[tuple[Array, Array, Array]]:
+        """Seconds in the compute units, blocks of rows, and where the tile may be used."""
         chip, fitted = self.chip, self.parameters
         unit_flop_per_s = chip.flop_per_s / chip.unit_count
         depth = K_STEP_BYTE / self.activation_byte
         aligned = np.gcd(k.astype(np.int64), 16).astype(np.float64)
         slowdown = 1.0 + fitted.misalignment * np.log2(16.0 / aligned)
         steps = np.ceil(k / depth)
-        blocks_of = {m: load.blocks(m) for m in {kernel.m for kernel in fitted.library.value}}
-        for kernel in fitted.library.value:
+        blocks_of = {m: load.blocks(m) for m in {kernel.m for kernel, _, _ in choices}}
+        for kernel, fraction, usable in choices:
             blocks = blocks_of[kernel.m]
             used_m = np.minimum(load.rows / np.maximum(blocks, 1e-9), kernel.m)
             waves = blocks * np.ceil(n / kernel.n) / chip.unit_count
-            whole_waves = np.ceil(waves)
-            paid_waves = np.where(waves > 1.0, waves + fitted.wave_rounding * (whole_waves - waves), 1.0)
-            matrix_flop = FLOP_PER_FMA * kernel.m * kernel.n * depth / fitted.matrix_fraction
+            paid_waves = np.where(waves > 1.0, waves + fitted.wave_rounding * (np.ceil(waves) - waves), 1.0)
+            matrix_flop = FLOP_PER_FMA * kernel.m * kernel.n * depth / (fitted.matrix_fraction * fraction)
             operand_byte = (used_m * self.activation_byte + kernel.n * self.weight_byte) * depth
-            step_flop = np.maximum(
-                np.maximum(matrix_flop, operand_byte / fitted.feed_byte_per_flop), fitted.step_flop_per_byte * K_STEP_BYTE
-            )
+            step_flop = np.maximum(matrix_flop, operand_byte / fitted.feed_byte_per_flop)
             store_flop = used_m * kernel.n * 2.0 / fitted.store_byte_per_flop
-            yield paid_waves * (steps * step_flop * slowdown + store_flop) / unit_flop_per_s
+            compute_s = paid_waves * (steps * step_flop * slowdown + store_flop) / unit_flop_per_s
+            yield compute_s, np.ceil(blocks / kernel.cluster_m), usable

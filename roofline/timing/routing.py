@@ -1,6 +1,7 @@
 """How many rows each expert gets: uniform, exactly balanced or power-law routing, and the busiest of several ranks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 
@@ -29,6 +30,16 @@ class PowerLawRouting:
     """
 
     exponent: float
+    remainder: "Remainder" = field(default_factory=lambda: Remainder.SPREAD)
+
+
+class Remainder(Enum):
+    """Which experts get the rows that are left when each expert's share is rounded: a fact of the generator."""
+
+    SPREAD = "spread"
+    """The least loaded ones, anywhere."""
+    FIRST_RANK = "first_rank"
+    """Consecutive ones from the first: the busiest rank gets one for each of its experts, as far as they reach."""
 
 
 Routing = UniformRouting | BalancedRouting | PowerLawRouting
@@ -71,8 +82,9 @@ def busiest_rank(routing: Routing, token: Array, per_token: Array, experts: Arra
     extreme = normal_quantile((ranks - 0.375) / (ranks + 0.25))
     tail = extreme + skewness / np.sqrt(local) * (np.square(extreme) - 1.0) * (ranks > 1.0) / 6.0
     drawn = np.sqrt(np.maximum(1.0 - local / experts, 0.0) / local)
-    load = np.clip(1.0 + sigma * drawn * tail, 1.0, ranks)
-    counts = _whole_rows(np.minimum((mean_rows * load)[..., None] * spread, token[..., None]))
+    most = ranks * np.minimum(per_token, local) / per_token
+    load = np.clip(1.0 + sigma * drawn * tail, 1.0, np.maximum(most, 1.0))
+    counts = _whole_rows((mean_rows * load)[..., None] * spread, _concentration(routing, ranks))
     return ExpertRows(local * counts.mean(axis=-1), local, counts)
 
 
@@ -81,11 +93,22 @@ def normal_quantile(probability: Array) -> Array:
     return 4.91 * (probability**0.14 - (1.0 - probability) ** 0.14)
 
 
-def _whole_rows(counts: Array) -> Array:
+def _concentration(routing: Routing, ranks: Array) -> Array:
+    """How many times its share the busiest rank gets of the rows left over by rounding."""
+    match routing:
+        case PowerLawRouting(remainder=Remainder.FIRST_RANK):
+            return ranks
+        case _:
+            return np.ones_like(ranks)
+
+
+def _whole_rows(counts: Array, concentration: Array) -> Array:
     """Experts that expect less than 1.5 rows share theirs equally: nobody gets a fraction, so few get one row each."""
     few = counts < 1.5
     shared = np.where(few, counts, 0.0).sum(axis=-1) / np.maximum(few.sum(axis=-1), 1)
-    return np.where(few, shared[..., None], counts)
+    left_over = np.maximum((counts - np.round(counts)).mean(axis=-1), 0.0)
+    concentrated = np.maximum(shared, np.minimum(shared + left_over * (concentration - 1.0), 1.0))
+    return np.where(few, concentrated[..., None], counts)
 
 
 def _spread(routing: Routing, token: Array, per_token: Array, experts: Array) -> Array:

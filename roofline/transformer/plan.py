@@ -88,6 +88,8 @@ def check_parallelism(model: Model, spread: Parallelism) -> None:
                 f"{flag}: {parts} does not divide the {whole:.0f} {what} of {model.name}. Accepted, e.g.: {options}."
             )
 
+    if spread.ep > 1 and not any(isinstance(layer.mlp, Moe) for layer in model.layers):
+        raise InfeasibleError(f"ep: {model.name} has no experts to spread over {spread.ep} ranks. Use ep 1.")
     if spread.pp > len(model.layers):
         raise InfeasibleError(f"pp: {spread.pp} stages for {len(model.layers)} layers. Use at most one stage a layer.")
     for layer in set(model.layers):
@@ -109,8 +111,6 @@ def check_parallelism(model: Model, spread: Parallelism) -> None:
         raise InfeasibleError(
             f"ep: {spread.ep} must divide tp ({spread.tp}), or be tp times a divisor of dp ({spread.dp})."
         )
-    if spread.ep > 1 and not any(isinstance(layer.mlp, Moe) for layer in model.layers):
-        raise InfeasibleError(f"ep: {model.name} has no experts to spread over {spread.ep} ranks. Use ep 1.")
 
 
 @lru_cache(maxsize=256)

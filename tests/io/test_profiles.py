@@ -186,6 +186,7 @@ def test_a_path_reads_that_file_and_its_digest_follows_its_bytes(tmp_path: Path)
     ("name", "message"),
     [
         ("h10-sxm", "Did you mean 'h100-sxm'"),
+        ("h10", "Did you mean 'h100'"),
         ("mi300", "mi300x"),
         ("../../etc/passwd", "is not a profile name"),
         ("/etc/passwd", "is not a profile name"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from roofline.capacity import capacity, largest_true
 from roofline.footprint import footprint
-from roofline.predict import decode_context, decode_times, deployment, pipeline_s, predict, prefill_times
+from roofline.prediction import decode_context, decode_times, deployment, pipeline_s, predict, prefill_times
 from roofline.structs import Dtype
 from roofline.sweep import decode_grid
 from roofline.workload import AttentionKind, Parallelism, Precision

@@ -194,17 +194,18 @@ def test_stages_hold_every_layer_once_in_order():
 
 
 @pytest.mark.parametrize(
-    ("spread", "names"),
+    ("of", "spread", "names"),
     [
-        (Parallelism(tp=3), ("tp: 3", "8 attention heads")),
-        (Parallelism(pp=9), ("pp: 9", "4 layers")),
-        (Parallelism(ep=2, tp=2), ("ep", "no experts")),
-        (Parallelism(ep=4, tp=2), ("ep: 4", "dp (1)")),
+        (model(), Parallelism(tp=3), ("tp: 3", "8 attention heads")),
+        (model(), Parallelism(pp=9), ("pp: 9", "4 layers")),
+        (model(), Parallelism(ep=2, tp=2), ("ep", "no experts")),
+        (model(MIXTURE), Parallelism(ep=4, tp=2), ("ep: 4", "dp (1)")),
+        (model(MIXTURE), Parallelism(ep=16, tp=16), ("tp: 16", "8 attention heads")),
     ],
 )
-def test_splits_that_do_not_divide_are_refused_by_name(spread, names):
+def test_splits_that_do_not_divide_are_refused_by_name(of, spread, names):
     with pytest.raises(InfeasibleError) as caught:
-        plan(model(), spread, Precision(), FUSED, EXPANDED)
+        plan(of, spread, Precision(), FUSED, EXPANDED)
     for name in names:
         assert name in str(caught.value)
 

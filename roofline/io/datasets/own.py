@@ -169,7 +169,7 @@ def one_machine(sources: Sequence[Source]) -> None:
 def _defect(record: Measurement) -> str | None:
     """Why a record cannot be used, or None."""
     if record.family not in list(Family):
-        match = nearest(record.family, list(Family))
+        match = nearest(record.family, [family.value for family in Family])
         return f"unknown family {clip(record.family)}" + (f"; did you mean {match!r}?" if match else "")
     missing = set(DIMENSIONS[Family(record.family)]) ^ set(record.dims)
     if missing:

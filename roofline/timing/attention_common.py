@@ -1,0 +1,85 @@
+"""What the attention timing models share: waves of tiles, cache residency, and the tiles kernels were compiled with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..structs import Array, Number
+from .chip import Chip
+
+WAVE_ROUNDING = 0.7
+"""Share of a last, partly filled wave that is lost; the rest is won back because units finish at different times."""
+
+MATRIX_ROW = 64.0
+"""Rows of one matrix instruction of a group of warps: fewer queries are padded to it."""
+
+EXPONENTIAL_PER_CLOCK = 16.0
+"""Exponentials of one compute unit per clock (special function units, since NVIDIA Volta; CUDA C Programming Guide,
+arithmetic throughput table)."""
+
+LONG_KERNEL_S = 4e-3
+"""Beyond this time the power limit lowers the clock."""
+
+THROTTLED = 0.05
+"""Slow-down of the longest kernels by the power limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Queries (rows) and keys (columns) of the score block that one compute unit works on, for a range of head
+    dimensions; `short_*` replaces it where a head has at most `short_up_to_row` rows."""
+
+    up_to_head_dim: float
+    row: float
+    column: float
+    short_up_to_row: float = 0.0
+    short_row: float = MATRIX_ROW
+    short_column: float = 128.0
+
+
+Tiles = tuple[Tile, ...]
+
+
+def tile_shape(tiles: Tiles, head_dim: Array, rows: Array) -> tuple[Array, Array]:
+    """Rows and columns of the tile for each head dimension and number of rows; the last tile serves all larger ones."""
+    row, column = np.zeros(head_dim.shape), np.zeros(head_dim.shape)
+    below = np.zeros(head_dim.shape)
+    for tile in (*tiles[:-1], Tile(np.inf, *_sizes(tiles[-1]))):
+        fits = (head_dim > below) & (head_dim <= tile.up_to_head_dim)
+        short = fits & (rows <= tile.short_up_to_row)
+        row, column = np.where(fits, tile.row, row), np.where(fits, tile.column, column)
+        row, column = np.where(short, tile.short_row, row), np.where(short, tile.short_column, column)
+        below = np.full(head_dim.shape, tile.up_to_head_dim)
+    return row, column
+
+
+def _sizes(tile: Tile) -> tuple[float, float, float, float, float]:
+    return tile.row, tile.column, tile.short_up_to_row, tile.short_row, tile.short_column
+
+
+def rounded_waves(load: Array) -> Array:
+    """Turns that `load` tiles per place take; at least one. Dimensionless, elementwise."""
+    return WAVE_ROUNDING * np.ceil(load) + (1.0 - WAVE_ROUNDING) * np.maximum(load, 1.0)
+
+
+def power_norm(exponent: float, left: Array, right: Array) -> Array:
+    """(leftᵖ + rightᵖ)^¹ᐟᵖ: the sum for p = 1, towards the maximum for large p. Unit of its arguments."""
+    larger = np.maximum(np.maximum(left, right), np.finfo(float).tiny)
+    return larger * ((left / larger) ** exponent + (right / larger) ** exponent) ** (1.0 / exponent)
+
+
+def throttled(time_s: Array) -> Array:
+    """`time_s` of compute at the boost clock, with the clock lowered in long kernels. Seconds."""
+    return time_s * (1.0 + THROTTLED * time_s**2 / (time_s**2 + LONG_KERNEL_S**2))
+
+
+def cached_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Array:
+    """Share of a working set that the last-level cache serves: nearly all while it fits, nearly none at twice that."""
+    return np.asarray(1.0 / (1.0 + (working_set_byte / np.maximum(usable_cache_byte, 1.0)) ** 3))
+
+
+def second_per_byte(hit: Array, dram_fraction: float, cache_byte_per_clock: float, chip: Chip) -> Array:
+    """Seconds per byte where the share `hit` comes from the last-level cache and the rest from DRAM."""
+    dram_s = 1.0 / (dram_fraction * chip.dram_byte_per_s)
+    cache_s = 1.0 / (cache_byte_per_clock * chip.unit_count * chip.clock_hz)
+    return (1.0 - hit) * dram_s + hit * cache_s

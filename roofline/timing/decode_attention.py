@@ -1,0 +1,345 @@
+"""How long attention of one new token per sequence takes: keys are split over units, queries of a group share a tile.
+
+A backend may have two kernels behind one op: a grouped one (queries that share a KV head share a tile of the matrix
+unit) and a vector one (a block of threads per query head, no matrix unit), with a rule that picks.
+"""
+
+from dataclasses import dataclass, field, fields
+from enum import Enum, StrEnum
+
+import numpy as np
+
+from ..kernels.attention import key_count
+from ..structs import FLOP_PER_FMA, Array, Number
+from .attention_common import (
+    MATRIX_ROW,
+    Tile,
+    Tiles,
+    cached_fraction,
+    power_norm,
+    rounded_waves,
+    second_per_byte,
+    tile_shape,
+)
+from .blocks import timed_in_blocks
+from .chip import Chip
+from .loop import MODEL_STEP, BenchmarkLoop, must_come_from_dram_byte
+from .parameter import facts_of, parameter
+from .split_rules import SplitRule, Splits, chosen_splits
+from .time import Time
+
+_ANY = float("inf")
+
+OVERLAP = 2.5
+"""Exponent of the norm of compute and memory time of the pass over the keys."""
+
+QUERY_BYTE = 2.0
+"""Bytes of one query or output value."""
+
+PARTIAL_BYTE = 4.0
+"""Bytes of one value of a partial result of split keys (fp32)."""
+
+MASK_AREA = 128.0 * 128.0
+"""Scores of the tile that `window_cycle` is stated for."""
+
+SCHEDULER_SEQUENCES = 31.0
+"""Sequences that one step of the tile scheduler of FlashAttention-3 handles (a warp less one lane)."""
+
+SCHEDULER_LIMIT = 992.0
+"""Most sequences that this scheduler prepares; larger batches are launched without it."""
+
+
+class Auxiliary(StrEnum):
+    """Small kernels around the main one; `auxiliary_s` is the time of one step of them."""
+
+    NONE = "none"
+    LAYOUT_COPIES = "layout_copies"
+    """Queries and outputs are copied to swap heads and rows, where groups, KV heads and sequences exceed one."""
+    SEQUENCE_SCHEDULER = "sequence_scheduler"
+    """Work is planned in steps of SCHEDULER_SEQUENCES sequences."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorKernel:
+    """A block of threads per query head. Blocks per unit double with the grid from `least_places` to `most_places`
+    (blocks get smaller); keys are split every `split_key` while a wave is not full; one pass takes `pass_byte` of keys."""
+
+    least_places: float
+    most_places: float = 4.0
+    split_key: float = 512.0
+    most_splits: float = 64.0
+    pass_byte: float = 131072.0
+    ramp_key: float = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFacts:
+    """How the kernels were compiled and when each is chosen.
+
+    `places`: grouped tiles that one unit holds at a time. `tile_head_dim_share`: share of `tile_cycle` that grows with
+    the head dimension. `splits_whole_context`: splits are counted over the cache although a window hides most of it.
+    `vector`: the other kernel, used for a group of one, for more than `largest_group`, and while KV heads x sequences
+    x whole `split.key` blocks x `vector_factor` stay below the number of units.
+    """
+
+    tiles: Tiles
+    split: Splits
+    places: float = 1.0
+    tile_head_dim_share: float = 0.5
+    splits_whole_context: bool = False
+    auxiliary: Auxiliary = Auxiliary.NONE
+    vector: VectorKernel | None = None
+    largest_group: float = 32.0
+    vector_factor: float = 4.0
+
+
+_FLASH_3 = (Tile(64, 192, 128), Tile(_ANY, 128, 128))
+_FLASH_3_FP8 = (Tile(64, 192, 64), Tile(_ANY, 128, 112))
+
+
+class DecodeKernel(Enum):
+    """Decode kernels by name, as a calibration declares them; numbers not public were selected on rows used for fitting."""
+
+    FLASH_ATTENTION_2 = DecodeFacts(
+        (Tile(_ANY, 64, 128),),
+        Splits(SplitRule.WAVE_EFFICIENCY, key=128.0, waves=2.0, never_ungrouped=True),
+        auxiliary=Auxiliary.LAYOUT_COPIES,
+    )
+    FLASH_ATTENTION_3 = DecodeFacts(
+        _FLASH_3, Splits(SplitRule.BALANCED, most=32.0, least=2.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
+    )
+    FLASH_ATTENTION_3_FP8 = DecodeFacts(
+        _FLASH_3_FP8, Splits(SplitRule.BALANCED, most=32.0, least=2.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
+    )
+    FLASH_ATTENTION_3_CAPPED = DecodeFacts(
+        _FLASH_3, Splits(SplitRule.BALANCED, most=16.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
+    )
+    FLASH_ATTENTION_3_CAPPED_FP8 = DecodeFacts(
+        _FLASH_3_FP8, Splits(SplitRule.BALANCED, most=16.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
+    )
+    TENSORRT_AMPERE = DecodeFacts(
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        tile_head_dim_share=0.0,
+        vector=VectorKernel(1.0),
+    )
+    TENSORRT_HOPPER = DecodeFacts(
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        places=2.0,
+        tile_head_dim_share=0.0,
+        splits_whole_context=True,
+        vector=VectorKernel(2.0),
+    )
+    TENSORRT_HOPPER_FP8 = DecodeFacts(
+        (Tile(_ANY, 128, 128),), Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0), places=2.0, vector=VectorKernel(2.0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeAttentionParameters:
+    """What datasheets do not say about decode kernels on a device. Cycles are of one compute unit at boost clock."""
+
+    launch_s: float = parameter(6e-6, low=1e-6, high=4e-5, ideal=0.0, unit="s", meaning="start and end of the op")
+    tile_cycle: float = parameter(
+        2500.0, low=1.0, high=1e5, ideal=0.0, unit="cycle", meaning="start, first loads and end of one grouped tile"
+    )
+    row_cycle: float = parameter(
+        30.0, low=0.1, high=300.0, ideal=0.0, unit="cycle", meaning="extra per query head of a group"
+    )
+    feed_byte_per_clock: float = parameter(
+        25.0, low=1.0, high=500.0, ideal=np.inf, unit="byte/cycle", meaning="keys and values that one unit works through"
+    )
+    window_cycle: float = parameter(
+        3000.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="masking per 128 x 128 tile where a window hides keys"
+    )
+    token_cycle: float = parameter(
+        500.0, low=0.1, high=1e5, ideal=0.0, unit="cycle", meaning="writing one token of one KV head to the cache"
+    )
+    dram_fraction: float = parameter(
+        0.9, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that streaming keys reaches"
+    )
+    cache_fraction: float = parameter(
+        0.4, low=0.1, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps keys and values"
+    )
+    cache_byte_per_clock: float = parameter(
+        30.0, low=4.0, high=300.0, ideal=np.inf, unit="byte/cycle", meaning="last-level cache to one compute unit"
+    )
+    combine_s: float = parameter(
+        2e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="adding up the parts of split keys"
+    )
+    split_s: float = parameter(1e-7, low=1e-9, high=2e-6, ideal=0.0, unit="s", meaning="extra of that per split")
+    auxiliary_s: float = parameter(
+        1e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one step of the small kernels around it (Auxiliary)"
+    )
+    vector_cycle: float = parameter(
+        8000.0, low=10.0, high=1e5, ideal=0.0, unit="cycle", meaning="start and end of one block of the vector kernel"
+    )
+    ramp_cycle: float = parameter(
+        2000.0, low=1.0, high=5e4, ideal=0.0, unit="cycle", meaning="its first pass with all threads at work"
+    )
+    kernel: DecodeKernel = field(default=DecodeKernel.FLASH_ATTENTION_3)
+
+    def fitted(self) -> tuple[str, ...]:
+        """The parameters (at most 12) that this kernel has and a fit may change."""
+        facts = self.kernel.value
+        unused = {"vector_cycle", "ramp_cycle"} if facts.vector is None else {"cache_fraction"}
+        if facts.auxiliary is Auxiliary.NONE:
+            unused.add("auxiliary_s")
+        return tuple(name for name in facts_of(type(self)) if name not in unused)
+
+
+def decode_attention_time(
+    sequences: Number,
+    context: Number,
+    heads: Number,
+    kv_heads: Number,
+    head_dim: Number,
+    window: Number,
+    *,
+    kv_byte: Number = 2.0,
+    chip: Chip,
+    parameters: DecodeAttentionParameters,
+    loop: BenchmarkLoop = MODEL_STEP,
+) -> Time:
+    """Seconds of attention of one new token per sequence on `context` cached tokens and itself; elementwise.
+
+    `window`: keys that a query sees, itself included. `kv_byte`: of one cached value; `chip` is that of the arithmetic
+    format. Counts blocks of keys, waves of tiles x splits, the combine pass, queries and outputs, each key and value
+    once from DRAM. Ignores differences in length between sequences and how pages are laid out.
+    Source: Dao et al., Flash-Decoding (2023), https://crfm.stanford.edu/2023/10/12/flashdecoding.html
+    """
+    shape = (sequences, context, heads, kv_heads, head_dim, window, kv_byte)
+    return timed_in_blocks(_Formula(chip, parameters), *shape, loop.operand_copies, loop.launch_floor_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One kernel's walk over the keys: seconds in the units, splits, and what combining and starting them adds."""
+
+    compute_s: Array
+    split: Array
+    partial_byte: Array
+    extra_s: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Formula:
+    """The decode model for one-dimensional blocks of shapes."""
+
+    chip: Chip
+    parameters: DecodeAttentionParameters
+
+    def __call__(
+        self,
+        sequences: Array,
+        context: Array,
+        heads: Array,
+        kv_heads: Array,
+        head_dim: Array,
+        window: Array,
+        kv_byte: Array,
+        copies: Array,
+        launch_floor_s: Array,
+    ) -> Time:
+        chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
+        shape = _Shape(sequences, context + 1.0, heads, kv_heads, head_dim, window, kv_byte)
+        walk = self.grouped(shape)
+        if facts.vector is not None:
+            group = heads / kv_heads
+            blocks = np.maximum(np.floor(shape.key / facts.split.key), 1.0)
+            busy = facts.vector_factor * sequences * kv_heads * blocks >= chip.unit_count
+            walk = _either(busy & (group > 1.0) & (group <= facts.largest_group), walk, self.vector(shape, facts.vector))
+
+        kv_moved_byte = 2.0 * sequences * kv_heads * shape.seen * head_dim * kv_byte
+        query_byte = 2.0 * QUERY_BYTE * sequences * heads * head_dim
+        hit = cached_fraction(copies * kv_moved_byte, fitted.cache_fraction * chip.cache_byte)
+        byte_s = second_per_byte(hit, fitted.dram_fraction, fitted.cache_byte_per_clock, chip)
+        combine_s = (walk.split > 1.0) * (fitted.combine_s + fitted.split_s * walk.split + walk.partial_byte * byte_s)
+        compute_s, memory_s = walk.compute_s, kv_moved_byte * byte_s
+        overhead_s = fitted.launch_s + query_byte * byte_s + combine_s + walk.extra_s
+
+        flop = FLOP_PER_FMA * 2.0 * sequences * heads * shape.seen * head_dim
+        dram = must_come_from_dram_byte(kv_moved_byte, query_byte, chip.cache_byte, BenchmarkLoop(copies))
+        roofline_s = np.maximum(flop / chip.flop_per_s, dram / chip.dram_byte_per_s)
+        total_s = np.maximum(overhead_s + power_norm(OVERLAP, compute_s, memory_s), roofline_s)
+        total_s = np.maximum(total_s, launch_floor_s)
+        overhead_s = np.maximum(overhead_s, launch_floor_s)
+        return Time(compute_s, memory_s, np.zeros(total_s.shape), overhead_s, total_s, roofline_s)
+
+    def grouped(self, shape: "_Shape") -> _Pass:
+        """Query heads of one KV head share a tile of matrix rows."""
+        chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
+        group = shape.heads / shape.kv_heads
+        row, column = tile_shape(facts.tiles, shape.head_dim, group)
+        tiles = shape.sequences * shape.kv_heads * np.ceil(group / MATRIX_ROW)
+        length = shape.key if facts.splits_whole_context else shape.seen
+        split = chosen_splits(facts.split, tiles, shape.sequences, length, column, group, chip.unit_count)
+        blocks = np.ceil(np.minimum(length / split, shape.seen) / column)
+        share = facts.tile_head_dim_share
+        hidden = shape.window < shape.key
+        cycle = fitted.tile_cycle * (1.0 - share + share * shape.head_dim / 128.0)
+        cycle += fitted.row_cycle * np.minimum(group, MATRIX_ROW)
+        cycle += fitted.window_cycle * row * column / MASK_AREA * hidden
+        cycle += facts.places * blocks * column * shape.key_byte / fitted.feed_byte_per_clock
+        waves = rounded_waves(tiles * split / (chip.unit_count * facts.places))
+        written = shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
+        extra_s = fitted.token_cycle * written / chip.clock_hz + self.auxiliary_s(shape, group)
+        partial_byte = PARTIAL_BYTE * split * shape.sequences * shape.heads * shape.head_dim
+        return _Pass(waves * cycle / chip.clock_hz, split, partial_byte, extra_s)
+
+    def auxiliary_s(self, shape: "_Shape", group: Array) -> Array:
+        """Seconds of the small kernels around the grouped kernel."""
+        match self.parameters.kernel.value.auxiliary:
+            case Auxiliary.NONE:
+                return np.zeros(group.shape)
+            case Auxiliary.LAYOUT_COPIES:
+                step = 2.0 * ((group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0))
+            case Auxiliary.SEQUENCE_SCHEDULER:
+                step = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
+        return np.asarray(self.parameters.auxiliary_s * step)
+
+    def vector(self, shape: "_Shape", facts: VectorKernel) -> _Pass:
+        """One block of threads per query head."""
+        chip, fitted = self.chip, self.parameters
+        tiles = shape.sequences * shape.heads
+        per_unit = np.maximum(tiles / chip.unit_count, 1.0)
+        places = np.clip(2.0 ** np.floor(np.log2(per_unit)), facts.least_places, facts.most_places)
+        split = np.where(tiles < chip.unit_count, np.floor(shape.seen / facts.split_key) + 1.0, 1.0)
+        split = np.minimum(split, facts.most_splits)
+        keys = shape.seen / split * places
+        passes = np.ceil(keys * shape.key_byte / facts.pass_byte)
+        cycle = fitted.vector_cycle + fitted.ramp_cycle * np.minimum(keys / facts.ramp_key, 1.0)
+        cycle += (passes - 1.0) * facts.pass_byte / fitted.feed_byte_per_clock
+        cycle += fitted.window_cycle * (shape.window < shape.key)
+        waves = rounded_waves(tiles * split / (chip.unit_count * places))
+        none = np.zeros(tiles.shape)
+        return _Pass(waves * cycle / chip.clock_hz, split, none, none)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The dimensions of a block. `key`: cached keys and the new one; `seen`: those in the window."""
+
+    sequences: Array
+    key: Array
+    heads: Array
+    kv_heads: Array
+    head_dim: Array
+    window: Array
+    kv_byte: Array
+
+    @property
+    def seen(self) -> Array:
+        return np.asarray(key_count(1.0, self.key - 1.0, self.window))
+
+    @property
+    def key_byte(self) -> Array:
+        """Bytes of one key and its value."""
+        return 2.0 * self.head_dim * self.kv_byte
+
+
+def _either(condition: Array, left: _Pass, right: _Pass) -> _Pass:
+    """`left` where `condition` holds, else `right`."""
+    pairs = ((getattr(left, name.name), getattr(right, name.name)) for name in fields(_Pass))
+    return _Pass(*(np.where(condition, yes, no) for yes, no in pairs))

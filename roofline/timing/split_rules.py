@@ -1,0 +1,80 @@
+"""How decode kernels split the keys of one tile over compute units: the rules of the libraries, by name."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ..structs import Array
+
+MOST_SPLITS = 128
+"""Most splits that FlashAttention considers."""
+
+GOOD_ENOUGH = 0.85
+"""It takes the fewest splits that fill this share of their waves, relative to the best number."""
+
+NEARLY_FULL = 0.8
+"""It does not split where tiles alone fill this share of the places."""
+
+SPREAD = 1.1
+"""Head-room of the balanced rule over an even share of key blocks per unit."""
+
+
+class SplitRule(StrEnum):
+    """Which number of splits a kernel takes."""
+
+    WAVE_EFFICIENCY = "wave_efficiency"
+    """FlashAttention-2: the fewest splits that waste little of a wave, over `waves` tiles per unit."""
+    BALANCED = "balanced"
+    """FlashAttention-3 with prepared metadata: an even share of blocks per unit, at most `most` / sequences."""
+    TARGET_WAVES = "target_waves"
+    """TensorRT-LLM: `waves` tiles per unit, at least `key` keys each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """A rule and its numbers. `never_ungrouped`: no splits where every query head has its own keys."""
+
+    rule: SplitRule
+    key: float = 128.0
+    waves: float = 1.0
+    most: float = 128.0
+    least: float = 1.0
+    never_ungrouped: bool = False
+
+
+def chosen_splits(
+    splits: Splits, tiles: Array, sequences: Array, length: Array, column: Array, group: Array, unit_count: float
+) -> Array:
+    """Splits of each tile's `length` keys; elementwise, at least one, never an empty split."""
+    blocks = np.ceil(length / column)
+    match splits.rule:
+        case SplitRule.TARGET_WAVES:
+            chosen = np.minimum(np.floor(splits.waves * unit_count / tiles), np.floor(length / splits.key))
+            return np.maximum(chosen, 1.0)
+        case SplitRule.BALANCED:
+            share = np.maximum(np.ceil(SPREAD * tiles * blocks / unit_count), 1.0)
+            limit = np.maximum(np.ceil(splits.most / sequences), splits.least)
+            chosen = np.minimum(np.ceil(blocks / share), limit)
+        case SplitRule.WAVE_EFFICIENCY:
+            chosen = _wave_efficient(tiles, blocks, splits.waves * unit_count)
+    chosen = np.where((group <= 1.0) & splits.never_ungrouped, 1.0, np.maximum(chosen, 1.0))
+    return np.asarray(np.ceil(blocks / np.ceil(blocks / chosen)))
+
+
+def _wave_efficient(tiles: Array, blocks: Array, places: float) -> Array:
+    """The fewest splits whose waves are filled to GOOD_ENOUGH of the best; one where the tiles nearly fill a wave."""
+    candidates = range(1, MOST_SPLITS + 1)
+
+    def efficiency(split: int) -> Array:
+        changes = np.ceil(blocks / split) != np.ceil(blocks / max(split - 1, 1)) if split > 1 else True
+        waves = tiles * split / places
+        return np.asarray(waves / np.ceil(waves) * (changes & (split <= blocks)))
+
+    best = np.zeros(tiles.shape)
+    for split in candidates:
+        np.maximum(best, efficiency(split), out=best)
+    chosen = np.ones(tiles.shape)
+    for split in reversed(candidates):
+        np.copyto(chosen, float(split), where=efficiency(split) >= GOOD_ENOUGH * best)
+    return np.where(tiles >= NEARLY_FULL * places, 1.0, chosen)
