@@ -19,7 +19,7 @@ from roofline.io.files import write_text
 from roofline.io.profiles import load_device
 from roofline.timing import KernelFamily, WorkingSet, family_of
 from roofline.timing.datasheet import datasheet_time
-from roofline.validate.work import group_of, work_of
+from roofline.calibrate.work import group_of, work_of
 
 FOLDERS = ("aiconfigurator", "vidur")
 COLD = WorkingSet(np.inf)
@@ -52,7 +52,9 @@ def main():
         low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
         found[family].append((low, high, ratio.size, records.device))
         error, bare = np.median(np.abs(1 / ratio - 1)), np.median(np.abs(roofline - 1))
-        print(f"{records.name[:70]:70s} {ratio.size:6d} {low:6.2f} {middle:6.2f} {high:6.2f}   {error:6.1%} {bare:6.1%}")
+        print(
+            f"{records.name[:70]:70s} {ratio.size:6d} {low:6.2f} {middle:6.2f} {high:6.2f}   {error:6.1%} {bare:6.1%}"
+        )
     found[KernelFamily.ATTENTION_STEP] = found[KernelFamily.PREFILL_ATTENTION]
     lines = [
         "# Bands of datasheet timing: measured / predicted, 10 % and 90 % quantiles, averaged over groups of records.",

@@ -10,7 +10,7 @@ from .errors import RooflineError, unknown
 from .io.calibration import load_calibration
 from .io.loaded import LoadedModel
 from .io.models import load_model
-from .io.profiles import load_device
+from .io.profiles import Target, load_target
 from .prediction import Prediction
 from .prediction import predict as predict_scenario
 from .structs import Dtype
@@ -100,7 +100,7 @@ def parallelism_of(device_count: int | None, tp: int | None, pp: int, ep: int, d
 
 def predict(
     model: str | Path | LoadedModel,
-    device: str | Device,
+    device: str | Target,
     *,
     batch: int = 32,
     input: int = 2048,  # noqa: A002 - the field's own name, as on the command line
@@ -123,16 +123,16 @@ def predict(
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(str(model))
     name, count = split_device(device) if isinstance(device, str) else (device, None)
-    target = name if isinstance(name, Device) else load_device(name)
+    target = name if isinstance(name, Target) else load_target(name)
     scenario = Scenario(
         batch=batch,
         input_token=input,
         output_token=output,
-        precision=precision_of(loaded, target, weights, activations, kv),
+        precision=precision_of(loaded, target.device, weights, activations, kv),
         parallelism=parallelism_of(count, tp, pp, ep, dp),
         attention=parse_attention(attention or "fused"),
     )
-    return predict_scenario(loaded.model, target, load_calibration(target), scenario)
+    return predict_scenario(loaded.model, target.device, load_calibration(target), scenario)
 
 
 def predict_each(

@@ -223,7 +223,7 @@ def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
             column(time.link_s),
             column(time.overhead_s),
             column(time.total_s),
-            column(np.maximum(time.total_s * band.low, time.roofline_s)),
+            column(np.maximum(time.total_s * band.low, np.minimum(time.roofline_s, time.total_s))),
             column(time.total_s * band.high),
             column(time.roofline_s),
             (BOUNDS[i] for i in bounds),
@@ -240,6 +240,7 @@ def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
 _KIND = {
     "Gemm": "gemm",
     "ExpertGemm": "expert_gemm",
+    "ExpertLayer": "experts",
     "FusedAttention": "attention",
     "UnfusedAttention": "attention_step",
     "Pointwise": "pointwise",

@@ -1,14 +1,14 @@
 """Robust fit of the few physical parameters of a timing model to measured times."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ..errors import RooflineError
 from ..structs import Array
-from ..timing.parameter import facts_of
+from ..timing.parameter import facts_of, value_of, with_values
 
 P = TypeVar("P")
 
@@ -50,13 +50,12 @@ def fit(
         )
     low = np.log([facts[name].low for name in names])
     high = np.log([facts[name].high for name in names])
-    start = np.clip(np.log([getattr(prior, name) for name in names]), low + 1e-9, high - 1e-9)
+    start = np.clip(np.log([value_of(prior, name) for name in names]), low + 1e-9, high - 1e-9)
     log_measured = np.log(measured_s)
     pull = prior_weight * np.sqrt(measured_s.size)
 
     def at(point: Array) -> P:
-        values: dict[str, Any] = dict(zip(names, np.exp(point).tolist(), strict=True))
-        return replace(prior, **values)  # type: ignore[type-var]
+        return with_values(prior, dict(zip(names, np.exp(point).tolist(), strict=True)))
 
     def residual(point: Array) -> Array:
         error = np.log(predict_s(at(point))) - log_measured
@@ -68,7 +67,7 @@ def fit(
     variance = float(np.sum(found.fun[: measured_s.size] ** 2)) / degrees
     information = found.jac[: measured_s.size].T @ found.jac[: measured_s.size]
     covariance = variance * np.linalg.pinv(information + 1e-12 * np.eye(len(names)))
-    relative = dict(zip(names, np.sqrt(np.diag(covariance)).tolist(), strict=True))
+    relative = dict(zip(names, np.sqrt(np.maximum(np.diag(covariance), 0.0)).tolist(), strict=True))
     at_bound = np.isclose(found.x, low, atol=1e-3) | np.isclose(found.x, high, atol=1e-3)
     undetermined = tuple(
         name for name, stuck in zip(names, at_bound.tolist(), strict=True) if stuck or relative[name] > 0.5

@@ -8,7 +8,8 @@ import typer
 
 from .. import __version__
 from ..errors import InfeasibleError, RooflineError
-from . import hardware, models
+from . import hardware, measure, models
+from .calibrate import calibrate_command
 from .predict import predict_command
 
 app = typer.Typer(
@@ -21,7 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("predict")(predict_command)
+app.command("calibrate")(calibrate_command)
 app.add_typer(hardware.app, name="hardware", help="Hardware profiles: list, show, lint, new.")
+app.add_typer(measure.app, name="measure", help="Run kernels on this machine: host profile, records of steps.")
 app.add_typer(models.app, name="models", help="Model presets: list, show.")
 
 

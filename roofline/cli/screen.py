@@ -38,7 +38,7 @@ def summary_table(records: Sequence[Record]) -> str:
             (decode or record["phases"]["prefill"])["bound"],
             "yes" if record["fits"] else f"no: {record['memory']['largest_term']}",
         )
-    return _rendered(table)
+    return rendered(table)
 
 
 def detail_tables(record: Record) -> str:
@@ -67,11 +67,11 @@ def detail_tables(record: Record) -> str:
                 *(seconds(row[f"{part}_s"]) for part in ("compute", "memory", "link", "overhead", "total", "roofline")),
                 row["bound"],
             )
-        texts.append(_rendered(table, width=160))
+        texts.append(rendered(table, width=160))
     return "\n".join(texts)
 
 
-def _rendered(table: Any, width: int = WIDTH) -> str:
+def rendered(table: Any, width: int = WIDTH) -> str:
     """A Rich table as text; colours only where stdout is a terminal."""
     import io
     import sys

@@ -1,13 +1,24 @@
-"""The calibration of a device: what was measured of its kernels, or how wrong predictions without that were."""
+"""The calibration of a device: fits stored in its profile, a relative's parameters, or the datasheet with its band."""
 
 import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
-from ..device import Device
+from ..errors import RooflineError, clip, unknown
 from ..timing import Band, Calibration, KernelFamily
+from ..timing.calibration import Evidence, Fitted, Key, Parameters
+from ..timing.parameter import facts_of
+from ..timing.transfer import transferred
+from .profiles import Target, load_target
 
 UNCALIBRATED = Path(__file__).parent.parent / "data" / "uncalibrated.toml"
+TRANSFER = Path(__file__).parent.parent / "data" / "transfer.toml"
+
+_TYPES: dict[str, type] = {kind.__name__: kind for kind in get_args(Parameters)}
 
 
 @cache
@@ -21,6 +32,179 @@ def uncalibrated() -> Calibration:
     return Calibration(bands, str(table["summary"]))
 
 
-def load_calibration(device: Device) -> Calibration:
-    """The Calibration of `device`."""
-    return uncalibrated()
+def calibration_of(table: Mapping[str, Any], origin: str) -> Calibration:
+    """The Calibration that a profile's [calibration] table holds, over datasheet timing for what it does not.
+
+    Errors: RooflineError naming the entry and field that is not understood.
+    """
+    models = {
+        (family, label): _fitted(entry, f"{origin}: calibration.{family}.{label}")
+        for family, labels in table.items()
+        for label, entry in labels.items()
+    }
+    base = uncalibrated()
+    return Calibration(base.bands, _summary(models, base.summary), models, base.coverage) if models else base
+
+
+def load_calibration(target: Target) -> Calibration:
+    """The Calibration of a profile: its own fits; for kernels without one, those of the device that it is `like`,
+    scaled by both datasheets and with the band that such transfers had; else datasheet timing."""
+    own = calibration_of(target.calibration, target.device.name)
+    if not target.like:
+        return own
+    relative = load_target(target.like)
+    lent = load_calibration(relative).models
+    bands = transfer_bands()
+    models = {
+        key: replace(fitted, band=bands.get(key[0], own.bands[_DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
+        for key, fitted in transferred(lent, relative.device, target.device).items()
+        if key not in own.models
+    } | dict(own.models)
+    return replace(own, models=models, summary=_summary(models, own.summary))
+
+
+_DATASHEET_FAMILY = {
+    "gemm": KernelFamily.GEMM,
+    "moe": KernelFamily.EXPERTS,
+    "prefill_attention": KernelFamily.PREFILL_ATTENTION,
+    "decode_attention": KernelFamily.DECODE_ATTENTION,
+    "all_reduce": KernelFamily.COLLECTIVE,
+    "all_gather": KernelFamily.COLLECTIVE,
+    "all_to_all": KernelFamily.COLLECTIVE,
+    "reduce_scatter": KernelFamily.COLLECTIVE,
+}
+
+
+@cache
+def transfer_bands() -> Mapping[str, Band]:
+    """The band of each family when parameters of one device predicted another; printed by benchmarks/transfer.py."""
+    table = tomllib.loads(TRANSFER.read_text("utf-8")) if TRANSFER.exists() else {"families": {}}
+    return {name: Band(**entry) for name, entry in table["families"].items()}
+
+
+def _summary(models: Mapping[Key, Fitted], otherwise: str) -> str:
+    """One line: what was fitted to which data, and how well unseen rows were met."""
+    own = [fitted for fitted in models.values() if not fitted.transferred_from]
+    lent = sorted({fitted.transferred_from for fitted in models.values()} - {""})
+    parts = []
+    if own:
+        errors = [fitted.evidence.median_ape for fitted in own]
+        names = sorted({f"{f.evidence.backend} {f.evidence.version}".strip() for f in own})
+        parts.append(
+            f"Calibrated: {len(own)} kernel families on measured rows ({', '.join(names)}), median error "
+            f"{min(errors):.1%} to {max(errors):.1%} on rows not fitted"
+        )
+    if lent:
+        parts.append(f"{len(models) - len(own)} families carried over from {', '.join(lent)}, with a wider band")
+    return f"{'; '.join(parts)}; other kernels from the datasheet." if parts else otherwise
+
+
+def _fitted(entry: Any, where: str) -> Fitted:
+    if not isinstance(entry, dict):
+        raise RooflineError(f"{where}: {clip(entry)} is not a table.")
+    missing = {"type", "parameters", "band", "evidence"} - entry.keys()
+    if missing:
+        raise RooflineError(f"{where}: missing {', '.join(sorted(missing))}. Make it anew with roofline calibrate.")
+    if entry["type"] not in _TYPES:
+        raise unknown(f"{where}.type", entry["type"], _TYPES)
+    evidence = dict(entry["evidence"])
+    try:
+        evidence["undetermined"] = tuple(evidence["undetermined"])
+        evidence["ranges"] = {name: (float(low), float(high)) for name, (low, high) in evidence["ranges"].items()}
+        return Fitted(
+            parameters=_parameters(_TYPES[entry["type"]], entry["parameters"], f"{where}.parameters"),
+            band=Band(**entry["band"]),
+            evidence=Evidence(**evidence),
+            transferred_from=str(entry.get("transferred_from", "")),
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise RooflineError(f"{where}: {clip(str(error), 160)}. Make it anew with roofline calibrate.") from None
+
+
+def _parameters(kind: type, table: Any, where: str) -> Any:
+    """A parameter dataclass from its table: numbers within their bounds, kernel facts by name."""
+    hints, bounds = get_type_hints(kind), facts_of(kind)
+    names = {entry.name for entry in fields(kind)}
+    for name in table:
+        if name not in names:
+            raise unknown(where, name, names)
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        hint = hints[name]
+        if name in bounds:
+            low, high = bounds[name].low, bounds[name].high
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low * 0.99 <= value <= high * 1.01:
+                raise RooflineError(f"{where}.{name}: {clip(value)} is not accepted. Accepted: {low:g} to {high:g}.")
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            if value not in hint.__members__:
+                raise unknown(f"{where}.{name}", value, hint.__members__)
+            values[name] = hint[value]
+        elif is_dataclass(hint):
+            values[name] = _parameters(hint, value, f"{where}.{name}")  # type: ignore[arg-type]
+        else:
+            values[name] = value
+    return kind(**values)
+
+
+def fitted_table(fitted: Fitted) -> dict[str, Any]:
+    """A fit as plain TOML values; calibration_of turns it back."""
+    evidence = {entry.name: getattr(fitted.evidence, entry.name) for entry in fields(Evidence)}
+    evidence["undetermined"] = list(fitted.evidence.undetermined)
+    evidence["ranges"] = {name: list(ends) for name, ends in fitted.evidence.ranges.items()}
+    table: dict[str, Any] = {"type": type(fitted.parameters).__name__}
+    if fitted.transferred_from:
+        table["transferred_from"] = fitted.transferred_from
+    return table | {
+        "band": {entry.name: getattr(fitted.band, entry.name) for entry in fields(Band)},
+        "parameters": _table(fitted.parameters),
+        "evidence": evidence,
+    }
+
+
+def _table(parameters: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for entry in fields(parameters):
+        value = getattr(parameters, entry.name)
+        match value:
+            case Enum():
+                found[entry.name] = value.name
+            case _ if is_dataclass(value):
+                found[entry.name] = _table(value)
+            case _:
+                found[entry.name] = value
+    return found
+
+
+def calibration_text(models: Mapping[Key, Fitted]) -> str:
+    """The [calibration] tables of a profile as TOML, four significant digits."""
+    lines = ["# Fitted by `roofline calibrate`; do not edit."]
+    for (family, label), fitted in sorted(models.items()):
+        lines += _toml(f'calibration.{family}."{label}"', fitted_table(fitted))
+    return "\n".join(lines) + "\n"
+
+
+def _toml(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    yield f"\n[{name}]"
+    for key, value in table.items():
+        if key not in inner:
+            yield f"{key} = {_value(value)}"
+    for key, value in inner.items():
+        yield from _toml(f"{name}.{key}", value)
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int():
+            return str(value)
+        case float():
+            return f"{float(f'{value:.4g}')!r}"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+        case list():
+            return f"[{', '.join(_value(item) for item in value)}]"
+        case _:
+            raise TypeError(f"no TOML for {type(value).__name__}")

@@ -26,18 +26,19 @@ def _index() -> dict[str, Any]:
         return {}
 
 
-def indexed_device(digest: str) -> Device | None:
-    """The Device of the profile with this digest, or None where the index does not have it."""
-    table = _index().get(digest)
-    return None if table is None else _device(table)
+def indexed_entry(digest: str) -> dict[str, Any] | None:
+    """What the index has of the profile with this digest: device, calibration and like; None where it has nothing."""
+    entry: dict[str, Any] | None = _index().get(digest)
+    return entry
 
 
 def device_table(device: Device) -> dict[str, Any]:
-    """`device` as plain JSON values; `indexed_device` turns it back."""
+    """`device` as plain JSON values; `device_from` turns it back."""
     return asdict(device) | {"structure": {"kind": type(device.structure).__name__, **asdict(device.structure)}}
 
 
-def _device(table: dict[str, Any]) -> Device:
+def device_from(table: dict[str, Any]) -> Device:
+    """The Device that device_table was made from."""
     structure = dict(table["structure"])
     kind = _STRUCTURES[structure.pop("kind")]
     return Device(
@@ -59,13 +60,18 @@ def _device(table: dict[str, Any]) -> Device:
 
 def build_index() -> str:
     """The text of the index: every shipped profile, read and validated."""
-    from .profiles import device_of, load_profile, profile_digest, profile_names, profile_path
+    from .profiles import load_profile, profile_digest, profile_names, profile_path, target_of
 
     table = {}
     for name in profile_names():
         digest = profile_digest(profile_path(name).read_bytes())
-        table[digest] = device_table(device_of(load_profile(name), digest))
-    return json.dumps(table, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        target = target_of(load_profile(name), digest)
+        table[digest] = {
+            "device": device_table(target.device),
+            "calibration": target.calibration,
+            "like": target.like,
+        }
+    return json.dumps(table, indent=1, sort_keys=True) + "\n"  # inf is a value of kernel facts
 
 
 if __name__ == "__main__":

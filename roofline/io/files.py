@@ -17,7 +17,9 @@ def write_text(path: Path, text: str) -> None:
             raise IsADirectoryError(21, "it is a folder")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
     except OSError as error:
-        raise RooflineError(f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own.") from None
+        raise RooflineError(
+            f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own."
+        ) from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)

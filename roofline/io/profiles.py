@@ -3,13 +3,14 @@
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..device import Cpu, Dataflow, Device, Efficiency, Gpu, Link, MemoryLevel, Structure, Systolic
 from ..errors import RooflineError, clip, nearest
-from .device_index import indexed_device
+from .device_index import device_from, indexed_entry
 
 if TYPE_CHECKING:
     from .profile_schema import Level, LinkTable, Profile
@@ -24,9 +25,34 @@ def load_device(name_or_path: str | Path) -> Device:
     Errors: RooflineError for an unknown name (with the nearest one), a path that is not a readable .toml file, broken
     TOML, or content that the schema refuses, each problem on its own line.
     """
+    return load_target(name_or_path).device
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A profile ready for predictions: its numbers, and its [calibration] table as the file has it.
+
+    `like`: the device whose calibration stands in where there is none ("": none does).
+    """
+
+    device: Device
+    calibration: Mapping[str, Any]
+    like: str
+
+
+def load_target(name_or_path: str | Path) -> Target:
+    """The Target of a shipped profile or of a .toml file. Errors: as load_device."""
     text = _read(profile_path(name_or_path))
     digest = profile_digest(text)
-    return indexed_device(digest) or device_of(_parse(text, str(name_or_path)), digest)
+    known = indexed_entry(digest)
+    if known is not None:
+        return Target(device_from(known["device"]), known["calibration"], known["like"])
+    return target_of(_parse(text, str(name_or_path)), digest)
+
+
+def target_of(profile: "Profile", digest: str) -> Target:
+    """What a validated profile says."""
+    return Target(device_of(profile, digest), profile.calibration, profile.like or "")
 
 
 def profile_digest(text: bytes) -> str:

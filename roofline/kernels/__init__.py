@@ -7,10 +7,10 @@ from ..structs import Array
 from .attention import FusedAttention, UnfusedAttention, fused_attention_cost, unfused_attention_cost
 from .collective import Collective, collective_cost
 from .gemm import Gemm, gemm_cost
-from .moe import ExpertGemm, expert_gemm_cost
+from .moe import ExpertGemm, ExpertLayer, expert_gemm_cost, expert_layer_cost
 from .pointwise import Pointwise, pointwise_cost
 
-Work = Gemm | ExpertGemm | FusedAttention | UnfusedAttention | Pointwise | Collective
+Work = Gemm | ExpertGemm | ExpertLayer | FusedAttention | UnfusedAttention | Pointwise | Collective
 
 
 def cost_of(work: Work) -> Cost:
@@ -20,6 +20,8 @@ def cost_of(work: Work) -> Cost:
             return gemm_cost(work)
         case ExpertGemm():
             return expert_gemm_cost(work)
+        case ExpertLayer():
+            return expert_layer_cost(work)
         case FusedAttention():
             return fused_attention_cost(work)
         case UnfusedAttention():

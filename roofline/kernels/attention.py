@@ -51,10 +51,12 @@ class AttentionShape:
 @dataclass(frozen=True, slots=True)
 class FusedAttention:
     """Flash attention, or flash decoding where the sequences are `decoding`: scores never leave the chip, masked pairs
-    are skipped."""
+    are skipped. `latent`: the queries and keys of multi-head latent attention, for which libraries have other kernels.
+    """
 
     shape: AttentionShape
     decoding: bool
+    latent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,23 @@
-"""Work that is linear in rows and does not multiply matrices: norms, RoPE, KV append, activation, residual, sampling."""
+"""Work that is linear in rows and multiplies no matrices: norms, RoPE, KV append, activation, residual, sampling."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from ..cost import Cost
 from ..structs import Array, Number
+
+
+class PointwiseKind(StrEnum):
+    """What is done to a row: kernels of one kind share a timing model's parameters."""
+
+    NORM = "norm"
+    ROPE = "rope"
+    ACTIVATION = "activation"
+    RESIDUAL = "residual"
+    EMBEDDING = "embedding"
+    SOFTMAX = "softmax"
+    SAMPLING = "sampling"
+    COPY = "copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +25,7 @@ class Pointwise:
     """Kernels that treat `row` rows alike; the last axis of the other fields runs over kernels.
 
     Per row: `flop`, bytes read and written of activations, bytes appended to the KV cache. `weight_byte` is read once.
-    `launch`: 1, or 0 where engines fuse the work into its neighbour (no launch of its own).
+    `launch`: 1, or 0 where engines fuse the work into its neighbour (no launch of its own). `kinds`: one per kernel.
     """
 
     row: Number
@@ -21,6 +35,7 @@ class Pointwise:
     kv_write_byte: Array
     weight_byte: Array
     launch: Array
+    kinds: tuple[PointwiseKind, ...]
 
 
 def pointwise_cost(work: Pointwise) -> Cost:

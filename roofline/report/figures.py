@@ -26,6 +26,8 @@ _MEMORY_TERM = (
 )
 _NEUTRAL = "#808080"
 _LIMIT = "#D00000"
+_LEGEND = {"orientation": "h", "x": 0, "traceorder": "normal", "itemsizing": "constant"}
+_SMALL = {"size": 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,24 @@ def roofline(record: Record) -> Figure:
             at.append({"x": place[0], "y": place[1], **drawn})
     x = [point["x"] for group in points.values() for point in group]
     y = [point["y"] for group in points.values() for point in group]
-    roofs = _roofs(record["roofs"], x)
+    order = list(record["phases"])
+    traces = sorted(points.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+    ends = (0.5 * min([*x, 1.0]), 20.0 * max([*x, 1.0]))
+    roofs = _roofs(record["roofs"], *ends)
     seen = [*y, *(roof.end[1] for roof in roofs)] or [1.0]
     return {
-        "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in sorted(points.items()))],
+        "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in traces)],
         "layout": _layout(
             height=600,
-            legend={"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top"},
+            legend={**_LEGEND, "y": -0.14, "yanchor": "top"},
             annotations=[_roof_label(roof) for roof in roofs],
-            xaxis=_axis("FLOP per byte of memory traffic", type="log", exponentformat="power", dtick=1),
+            xaxis=_axis(
+                "FLOP per byte of memory traffic",
+                type="log",
+                exponentformat="power",
+                dtick=1,
+                range=[log10(ends[0]), log10(max([ends[1], *(roof.end[0] for roof in roofs)])) + 0.05],
+            ),
             yaxis=_axis(
                 "FLOP/s reached",
                 type="log",
@@ -100,8 +111,9 @@ def time_by_kernel(phase: Record) -> Figure:
             "name": f"{_safe(bound)}-bound",
             "x": [time / scale for _, time, _ in group],
             "y": [row for row, _, _ in group],
-            "text": [f"{percent(time / total)} · {_safe(bound)}" for _, time, _ in group],
+            "text": [f"{percent(time / total)} {_safe(bound)}" for _, time, _ in group],
             "textposition": "outside",
+            "textfont": _SMALL,
             "cliponaxis": False,
             "hovertext": [_kernel_text("", kernel) for _, _, kernel in group],
             "hoverinfo": "text",
@@ -116,8 +128,8 @@ def time_by_kernel(phase: Record) -> Figure:
         "layout": _layout(
             height=130 + 24 * len(timed),
             bargap=0.25,
-            xaxis=_axis(f"{unit} per step", range=[0.0, 1.4 * longest / scale or 1.0], nticks=6),
-            yaxis=_axis("", automargin=True, **rows),
+            xaxis=_axis(f"{unit} per step", range=[0.0, 1.85 * longest / scale or 1.0], nticks=5, tickangle=0),
+            yaxis=_axis("", automargin=True, tickfont=_SMALL, ticks="outside", tickcolor="rgba(0,0,0,0)", **rows),
             dragmode=False,
         ),
     }
@@ -226,13 +238,13 @@ def _point_trace(phase: str, bound: str, points: list[dict[str, Any]]) -> Figure
             "color": colour,
             "symbol": symbol + hollow,
             "size": [point["size"] for point in points],
-            "opacity": 0.85,
-            "line": {"width": 2 if hollow else 0, "color": colour},
+            "opacity": 1,
+            "line": {"width": 2, "color": colour} if hollow else {"width": 1, "color": _NEUTRAL},
         },
     }
 
 
-def _roofs(roofs: Record, x: list[float]) -> list[Roof]:
+def _roofs(roofs: Record, left: float, right: float) -> list[Roof]:
     """The DRAM slope up to the highest peak, and one flat line per different peak from the slope to the right."""
     bandwidth = finite(roofs.get("dram_byte_per_s"))
     by_rate: dict[float, list[str]] = {}
@@ -242,7 +254,7 @@ def _roofs(roofs: Record, x: list[float]) -> list[Roof]:
     if not bandwidth or bandwidth <= 0.0 or not by_rate:
         return []
     peak = max(by_rate)
-    left, right = 0.5 * min([*x, 1.0]), 20.0 * max([*x, peak / bandwidth])
+    right = max(right, 20.0 * peak / bandwidth)
     slope = Roof(f"DRAM {quantity(bandwidth, 'B/s')}", (left, left * bandwidth), (peak / bandwidth, peak), 3.0)
     flat = (
         Roof(f"{clip(', '.join(names), 40)} {quantity(rate, 'FLOP/s')}", (rate / bandwidth, rate), (right, rate), 1.5)
@@ -272,7 +284,7 @@ def _roof_label(roof: Roof) -> Figure:
     anchor = (
         {"xanchor": "right", "yanchor": "bottom"} if flat else {"xanchor": "right", "yanchor": "bottom", "xshift": -6}
     )
-    return {"x": x, "y": y, "text": _safe(roof.title), "showarrow": False, "font": {"size": 11}, **anchor}
+    return {"x": x, "y": y, "text": _safe(roof.title), "showarrow": False, "font": _SMALL, **anchor}
 
 
 def _axis(title: str, **settings: Any) -> Figure:
@@ -286,7 +298,7 @@ def _layout(**settings: Any) -> Figure:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "legend": {**_LEGEND, "y": 1.02, "yanchor": "bottom"},
         "showlegend": True,
         "hoverlabel": {"align": "left"},
         **settings,

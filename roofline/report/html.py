@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,25 +96,24 @@ def script_json(value: Any) -> str:
 def _check(record: Record) -> None:
     if record.get("schema") != SCHEMA:
         raise _malformed("schema", record.get("schema"), SCHEMA)
-    _check_parts(record, _PARTS)
-    for name in record["band"]["families"]:
-        _check_parts(record["band"]["families"], {name: _OBJECT})
+    for path, kind in _PARTS.items():
+        _expect(record, path.split("."), kind)
+    for family in record["band"]["families"]:
+        _expect(record, ["band", "families", family], _OBJECT)
     for name, phase in record["phases"].items():
         if phase is not None:
-            _check_parts(
-                {name: phase}, {name: _OBJECT, **{f"{name}.{part}": kind for part, kind in _PHASE_PARTS.items()}}
-            )
+            _expect(record, ["phases", name], _OBJECT)
+            for part, kind in _PHASE_PARTS.items():
+                _expect(record, ["phases", name, part], kind)
 
 
-def _check_parts(record: Record, parts: Mapping[str, str]) -> None:
-    for path, kind in parts.items():
-        part: Any = record
-        for key in path.split("."):
-            part = part.get(key)
-        listed = isinstance(part, list | tuple)
-        whole = isinstance(part, Mapping) if kind == _OBJECT else listed
-        if not whole or (kind == _ROWS and not all(isinstance(row, Mapping) for row in part)):
-            raise _malformed(path, part, kind)
+def _expect(record: Record, path: Sequence[str], kind: str) -> None:
+    part: Any = record
+    for key in path:
+        part = part.get(key)
+    whole = isinstance(part, Mapping if kind == _OBJECT else list)
+    if not whole or (kind == _ROWS and not all(isinstance(row, Mapping) for row in part)):
+        raise _malformed(".".join(path), part, kind)
 
 
 def _malformed(path: str, value: Any, accepted: str) -> RooflineError:
@@ -132,6 +131,11 @@ def _flat(value: Record, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(held, words)
         else:
             yield words, text.count(held)
+
+
+def _unbroken(shown: Callable[..., str]) -> Callable[..., str]:
+    """The formatter `shown`, its number and unit kept on one line."""
+    return lambda value, *more: shown(value, *more).replace(" ", "\u00a0")
 
 
 def _ratio(above: Any, below: Any) -> str:
@@ -168,8 +172,9 @@ def _page(template: str, record: Record, figures: Mapping[str, Figure], **shown:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    filters = (text.seconds, text.size, text.percent, text.money, text.number, text.count, text.quantity, text.clip)
-    environment.filters.update({f.__name__: f for f in filters})
+    with_unit = (text.seconds, text.size, text.percent, text.money, text.quantity)
+    environment.filters.update({f.__name__: _unbroken(f) for f in with_unit})
+    environment.filters.update({f.__name__: f for f in (text.number, text.count, text.clip)})
     environment.filters["bound"] = lambda name: _BOUND.get(str(name), name)
     environment.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite)
     scripts = _inline_scripts()

@@ -5,6 +5,7 @@ from typing import Any
 
 from .. import __version__
 from ..prediction import Phase, Prediction
+from ..timing import Calibration
 
 SCHEMA = "roofline.prediction/1"
 
@@ -30,6 +31,20 @@ KERNEL_FIELDS = (
     "bound",
 )
 """Fields of a kernel row, in the order of JSON and CSV."""
+
+
+def _bands(calibration: Calibration) -> dict[str, Any]:
+    """Band and source per kernel family and format: the fits, then what holds for kernels without one."""
+    fits = {
+        f"{family} {label}": {
+            **asdict(fitted.band),
+            "median_ape": fitted.evidence.median_ape,
+            "unseen_rows": fitted.evidence.unseen_rows,
+            "transferred_from": fitted.transferred_from,
+        }
+        for (family, label), fitted in sorted(calibration.models.items())
+    }
+    return fits | {f"{family} without a fit": asdict(band) for family, band in calibration.bands.items()}
 
 
 def _phase(phase: Phase | None) -> dict[str, Any] | None:
@@ -86,7 +101,7 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
             "ttft_s": list(prediction.ttft_band_s),
             "tpot_s": None if prediction.tpot_band_s is None else list(prediction.tpot_band_s),
             "summary": prediction.calibration.summary,
-            "families": {str(family): asdict(band) for family, band in prediction.calibration.bands.items()},
+            "families": _bands(prediction.calibration),
         },
         "fits": capacity.fits,
         "memory": {

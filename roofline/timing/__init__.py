@@ -8,7 +8,8 @@ import numpy as np
 from ..device import Device
 from ..kernels import KernelGroup
 from ..structs import Array, Number
-from .calibration import Band, Calibration, KernelFamily, family_of
+from .calibrated import calibrated_time
+from .calibration import Band, Calibration, Fitted, KernelFamily, family_of, keys_of
 from .datasheet import WorkingSet, datasheet_time
 from .time import BOUNDS, Bound, Time
 
@@ -52,7 +53,10 @@ class StepTime:
         Errors of kernels are taken to go together: the same kernel repeats in every layer, so nothing averages out.
         Never below the bare roofline.
         """
-        low = (np.maximum(time.total_s * band.low, time.roofline_s) for time, band in zip(self.times, self.bands, strict=True))
+        low = (
+            np.maximum(time.total_s * band.low, time.roofline_s)
+            for time, band in zip(self.times, self.bands, strict=True)
+        )
         high = (time.total_s * band.high for time, band in zip(self.times, self.bands, strict=True))
         return sum_over_kernels(self.groups, tuple(low)), sum_over_kernels(self.groups, tuple(high))
 
@@ -87,9 +91,38 @@ def sum_over_kernels(groups: Sequence[KernelGroup], values: Sequence[Number]) ->
 def time_step(
     groups: Sequence[KernelGroup], device: Device, calibration: Calibration, working_set: WorkingSet
 ) -> StepTime:
-    """The time of every kernel of a step. Errors: InfeasibleError where the device lacks what a kernel needs."""
-    return StepTime(
-        tuple(groups),
-        tuple(datasheet_time(group, device, working_set) for group in groups),
-        tuple(calibration.bands[family_of(group.work)] for group in groups),
-    )
+    """The time of every kernel of a step: by its fit where the calibration has one, else from the datasheet.
+
+    Errors: InfeasibleError where the device lacks what a kernel needs.
+    """
+    timed = [_time_group(group, device, calibration, working_set) for group in groups]
+    return StepTime(tuple(groups), tuple(time for time, _ in timed), tuple(band for _, band in timed))
+
+
+def _time_group(
+    group: KernelGroup, device: Device, calibration: Calibration, working_set: WorkingSet
+) -> tuple[Time, Band]:
+    """Times of one group and their bands. Kernels of a group may be of several kinds, fitted or not."""
+    keys = keys_of(group.work)
+    known = [key in calibration.models for key in keys]
+    otherwise = calibration.bands[family_of(group.work)]
+    if not any(known):
+        return datasheet_time(group, device, working_set), otherwise
+    present = [calibration.models[key] for key in keys if key in calibration.models]
+    fits = [calibration.models.get(key, present[0]) for key in keys]
+    fitted = calibrated_time(group.work, device, fits)
+    if all(known):
+        return fitted, _band(fits)
+    chosen = np.array(known)
+    plain, band = datasheet_time(group, device, working_set), _band(fits)
+    time = Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))
+    ends = (np.where(chosen, own, other) for own, other in ((band.low, otherwise.low), (band.high, otherwise.high)))
+    return time, Band(*ends, source=band.source)
+
+
+def _band(fits: Sequence[Fitted]) -> Band:
+    """The bands of the kernels of a group, one value each."""
+    if len(fits) == 1:
+        return fits[0].band
+    low, high = (np.array([getattr(fit.band, end) for fit in fits]) for end in ("low", "high"))
+    return Band(low, high, "; ".join(dict.fromkeys(fit.band.source for fit in fits)))

@@ -27,7 +27,8 @@ THROTTLED = 0.05
 @dataclass(frozen=True, slots=True)
 class Tile:
     """Queries (rows) and keys (columns) of the score block that one compute unit works on, for a range of head
-    dimensions; `short_*` replaces it where a head has at most `short_up_to_row` rows."""
+    dimensions; `short_*` replaces it where a head has at most `short_up_to_row` rows.
+    """
 
     up_to_head_dim: float
     row: float

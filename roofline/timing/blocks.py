@@ -26,5 +26,6 @@ def timed_in_blocks(formula: Callable[..., Time], *operands: Number, block_size:
 
 
 def fourth_power_norm(left: Array, right: Array) -> Array:
-    """(left⁴ + right⁴)^¼: two resources that overlap well but not perfectly; between max and sum. Seconds in and out."""
-    return np.sqrt(np.sqrt(np.square(np.square(left)) + np.square(np.square(right))))
+    """(left⁴ + right⁴)^¼, seconds: two resources that overlap well but not perfectly; between max and sum."""
+    norm: Array = np.sqrt(np.sqrt(np.square(np.square(left)) + np.square(np.square(right))))
+    return norm

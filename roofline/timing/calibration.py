@@ -1,18 +1,45 @@
-"""What is known of how well times are predicted: per kernel family, the band that held the measurements."""
+"""What was fitted to measured kernels, how wrong it was on rows not fitted, and what holds without measurements."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..kernels import Work
 from ..kernels.attention import FusedAttention, UnfusedAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
-from ..kernels.moe import ExpertGemm
+from ..kernels.moe import ExpertGemm, ExpertLayer
 from ..kernels.pointwise import Pointwise
+from ..structs import Dtype, Number
+from .collective import DirectParameters, RingParameters
+from .decode_attention import DecodeAttentionParameters
+from .gemm import GemmParameters
+from .latent_attention import LatentAttentionParameters
+from .mixed_attention import MixedAttentionParameters
+from .moe import MoeParameters
+from .pointwise import PointwiseParameters
+from .prefill_attention import PrefillAttentionParameters
+from .quantised_gemm import QuantisedGemmParameters
+from .systolic import SystolicAttentionParameters, SystolicGemmParameters
 
 COVERAGE = 0.8
 """Share of measurements that a band holds: from the 10 % to the 90 % quantile of measured / predicted."""
+
+Parameters = (
+    GemmParameters
+    | QuantisedGemmParameters
+    | MoeParameters
+    | PrefillAttentionParameters
+    | DecodeAttentionParameters
+    | MixedAttentionParameters
+    | LatentAttentionParameters
+    | PointwiseParameters
+    | RingParameters
+    | DirectParameters
+    | SystolicGemmParameters
+    | SystolicAttentionParameters
+)
+"""Parameters of any timing model; their type says which formula they belong to."""
 
 
 class KernelFamily(StrEnum):
@@ -29,19 +56,63 @@ class KernelFamily(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """`low` and `high`: multiples of the prediction between which COVERAGE of the measurements lay; `source`: which."""
+    """`low` and `high`: multiples of the prediction between which COVERAGE of the measurements lay; `source`: which.
 
-    low: float
-    high: float
+    Numbers, or one for each kernel of a group.
+    """
+
+    low: Number
+    high: Number
     source: str
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a fit rests on: where the rows are from, how many were fitted, judged and excluded, and the errors of the
+    rows not fitted (fractions; see validate.statistics). `undetermined`: parameters the rows could not determine."""
+
+    data: str
+    backend: str
+    version: str
+    digest: str
+    date: str
+    fitted_rows: int
+    unseen_rows: int
+    excluded_rows: int
+    median_ape: float
+    mape: float
+    p90_ape: float
+    bias: float
+    coverage: float
+    roofline_median_ape: float
+    undetermined: tuple[str, ...]
+    ranges: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """One calibrated timing model. `transferred_from`: the device whose parameters these are, scaled ("": its own)."""
+
+    parameters: Parameters
+    band: Band
+    evidence: Evidence
+    transferred_from: str = ""
+
+
+Key = tuple[str, str]
+"""Family and format of records, as io.records has them: ("gemm", "bf16"), ("decode_attention", "bf16/fp8")."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """How times of one device are predicted and how sure that is. `summary`: one line for people."""
+    """How times of one device are predicted and how sure that is.
+
+    `bands`: of datasheet timing, for kernels without a fit. `models`: the fits. `summary`: one line for people.
+    """
 
     bands: Mapping[KernelFamily, Band]
     summary: str
+    models: Mapping[Key, Fitted] = field(default_factory=dict)
     coverage: float = COVERAGE
 
 
@@ -50,7 +121,7 @@ def family_of(work: Work) -> KernelFamily:
     match work:
         case Gemm():
             return KernelFamily.GEMM
-        case ExpertGemm():
+        case ExpertGemm() | ExpertLayer():
             return KernelFamily.EXPERTS
         case FusedAttention():
             return KernelFamily.DECODE_ATTENTION if work.decoding else KernelFamily.PREFILL_ATTENTION
@@ -60,3 +131,40 @@ def family_of(work: Work) -> KernelFamily:
             return KernelFamily.POINTWISE
         case Collective():
             return KernelFamily.COLLECTIVE
+
+
+_SIXTEEN_BIT = frozenset({Dtype.BF16, Dtype.FP16})
+
+
+def format_label(operand: Dtype, stored: Dtype) -> str:
+    """The format label of records for operands in `operand` and weights (or cache) in `stored`.
+
+    bf16 and fp16 run at the same rates on the same kernels and share the label of bf16.
+    """
+    wide, narrow = ("bf16" if dtype in _SIXTEEN_BIT else str(dtype) for dtype in (operand, stored))
+    return wide if wide == narrow else f"{wide}/{narrow}"
+
+
+def keys_of(work: Work) -> tuple[Key, ...]:
+    """The calibration entries that a kernel needs, in the order in which its parameters are wanted.
+
+    Empty for kernels that no measurement is of (steps of unfused attention, single expert products).
+    """
+    match work:
+        case Gemm():
+            label = format_label(work.activation, work.weight)
+            return (("gemm", _WEIGHT_ONLY.get(label, label)),)
+        case ExpertLayer():
+            label = format_label(work.activation, work.weight)
+            return (("moe", _WEIGHT_ONLY.get(label, label)),)
+        case FusedAttention(latent=False):
+            return ((str(family_of(work)), format_label(work.shape.query, work.shape.cache)),)
+        case Collective():
+            return ((str(work.kind), "bf16"),)
+        case Pointwise():
+            return tuple((str(kind), "bf16") for kind in work.kinds)
+        case ExpertGemm() | UnfusedAttention() | FusedAttention():
+            return ()
+
+
+_WEIGHT_ONLY = {"bf16/int8": "int8_weight_only", "bf16/int4": "int4_weight_only"}

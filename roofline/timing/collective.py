@@ -33,7 +33,8 @@ NCCL_TUNER = (
     Protocol(base_s=8.4e-6, hop_s=3.4e-6, link_share=0.8),
 )
 """LL, LL128 and Simple on a ring over NVLink. The estimates choose the protocol, the fitted times say what it takes.
-Source: NCCL, src/graph/tuning.cc (baseLat, hwLat; A100: 87.7, 0.92 * 240 and 240 GB/s over its 300 GB/s link)."""
+Source: NCCL, src/graph/tuning.cc (baseLat, hwLat, llMaxBws; shares are A100's 87.7, 0.92 * 240 and 240 GB/s of its
+300 GB/s link; Hopper's LL is 141 of 450, here within 7 %)."""
 
 _SLOT_BYTE = 4096.0
 """Bytes of one message beyond which LL needs further slots (and costs `slot_s` more)."""

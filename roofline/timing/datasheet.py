@@ -18,7 +18,7 @@ from ..kernels import KernelGroup, Work
 from ..kernels.attention import FusedAttention, UnfusedAttention
 from ..kernels.collective import Collective, step_count
 from ..kernels.gemm import Gemm
-from ..kernels.moe import ExpertGemm
+from ..kernels.moe import ExpertGemm, ExpertLayer
 from ..kernels.pointwise import Pointwise
 from ..structs import Dtype, Number, arithmetic_dtype
 from .time import Time
@@ -34,7 +34,7 @@ class WorkingSet:
 def operand_dtype(work: Work) -> Dtype | None:
     """The format in which the matrix units multiply, before upcasting; None where they do nothing."""
     match work:
-        case Gemm() | ExpertGemm():
+        case Gemm() | ExpertGemm() | ExpertLayer():
             return arithmetic_dtype(work.weight, work.activation)
         case FusedAttention() | UnfusedAttention():
             return arithmetic_dtype(work.shape.query, work.shape.cache)
@@ -52,6 +52,8 @@ def _padding(work: Work, device: Device) -> Number:
     match work:
         case Gemm() | ExpertGemm():
             rows, columns = work.k, work.n
+        case ExpertLayer():
+            rows, columns = work.hidden, work.width
         case FusedAttention() | UnfusedAttention():
             rows, columns = work.shape.head_dim, work.shape.value_dim
         case Pointwise() | Collective():

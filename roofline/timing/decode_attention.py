@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum, StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.attention import key_count
 from ..structs import FLOP_PER_FMA, Array, Number
@@ -24,7 +25,7 @@ from .attention_common import (
 from .blocks import timed_in_blocks
 from .chip import Chip
 from .loop import MODEL_STEP, BenchmarkLoop, must_come_from_dram_byte
-from .parameter import facts_of, parameter
+from .parameter import Scaling, facts_of, parameter
 from .split_rules import SplitRule, Splits, chosen_splits
 from .time import Time
 
@@ -50,7 +51,7 @@ SCHEDULER_LIMIT = 992.0
 
 
 class Auxiliary(StrEnum):
-    """Small kernels around the main one; `auxiliary_s` is the time of one step of them."""
+    """Small kernels around the main one."""
 
     NONE = "none"
     LAYOUT_COPIES = "layout_copies"
@@ -59,10 +60,18 @@ class Auxiliary(StrEnum):
     """Work is planned in steps of SCHEDULER_SEQUENCES sequences."""
 
 
+_AUXILIARY_PARAMETER = {
+    Auxiliary.NONE: "",
+    Auxiliary.LAYOUT_COPIES: "copy_s",
+    Auxiliary.SEQUENCE_SCHEDULER: "schedule_s",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
     """A block of threads per query head. Blocks per unit double with the grid from `least_places` to `most_places`
-    (blocks get smaller); keys are split every `split_key` while a wave is not full; one pass takes `pass_byte` of keys."""
+    (blocks get smaller); keys are split every `split_key` while a wave is not full; a pass takes `pass_byte` of keys.
+    """
 
     least_places: float
     most_places: float = 4.0
@@ -77,7 +86,8 @@ class DecodeFacts:
     """How the kernels were compiled and when each is chosen.
 
     `places`: grouped tiles that one unit holds at a time. `tile_head_dim_share`: share of `tile_cycle` that grows with
-    the head dimension. `splits_whole_context`: splits are counted over the cache although a window hides most of it.
+    the head dimension. `feed_limited`: grouped tiles work through keys at `feed_byte_per_clock`, else as fast as memory
+    delivers them. `splits_whole_context`: splits are counted over the cache although a window hides most of it.
     `vector`: the other kernel, used for a group of one, for more than `largest_group`, and while KV heads x sequences
     x whole `split.key` blocks x `vector_factor` stay below the number of units.
     """
@@ -86,6 +96,7 @@ class DecodeFacts:
     split: Splits
     places: float = 1.0
     tile_head_dim_share: float = 0.5
+    feed_limited: bool = True
     splits_whole_context: bool = False
     auxiliary: Auxiliary = Auxiliary.NONE
     vector: VectorKernel | None = None
@@ -98,7 +109,7 @@ _FLASH_3_FP8 = (Tile(64, 192, 64), Tile(_ANY, 128, 112))
 
 
 class DecodeKernel(Enum):
-    """Decode kernels by name, as a calibration declares them; numbers not public were selected on rows used for fitting."""
+    """Decode kernels by name, as a calibration declares them; those not public come from rows used to fit."""
 
     FLASH_ATTENTION_2 = DecodeFacts(
         (Tile(_ANY, 64, 128),),
@@ -121,6 +132,7 @@ class DecodeKernel(Enum):
         (Tile(_ANY, 128, 128),),
         Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
         tile_head_dim_share=0.0,
+        feed_limited=False,
         vector=VectorKernel(1.0),
     )
     TENSORRT_HOPPER = DecodeFacts(
@@ -128,11 +140,15 @@ class DecodeKernel(Enum):
         Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
         places=2.0,
         tile_head_dim_share=0.0,
+        feed_limited=False,
         splits_whole_context=True,
         vector=VectorKernel(2.0),
     )
     TENSORRT_HOPPER_FP8 = DecodeFacts(
-        (Tile(_ANY, 128, 128),), Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0), places=2.0, vector=VectorKernel(2.0)
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        places=2.0,
+        vector=VectorKernel(2.0),
     )
 
 
@@ -148,16 +164,22 @@ class DecodeAttentionParameters:
         30.0, low=0.1, high=300.0, ideal=0.0, unit="cycle", meaning="extra per query head of a group"
     )
     feed_byte_per_clock: float = parameter(
-        25.0, low=1.0, high=500.0, ideal=np.inf, unit="byte/cycle", meaning="keys and values that one unit works through"
+        25.0,
+        low=1.0,
+        high=500.0,
+        ideal=np.inf,
+        unit="byte/cycle",
+        meaning="keys and values one unit works through",
+        scaling=Scaling.WITH_FLOP_PER_CLOCK,
     )
     window_cycle: float = parameter(
-        3000.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="masking per 128 x 128 tile where a window hides keys"
+        3000.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="masking 128 x 128 scores where a window hides some"
     )
     token_cycle: float = parameter(
         500.0, low=0.1, high=1e5, ideal=0.0, unit="cycle", meaning="writing one token of one KV head to the cache"
     )
     dram_fraction: float = parameter(
-        0.9, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that streaming keys reaches"
+        0.9, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that reading keys reaches"
     )
     cache_fraction: float = parameter(
         0.4, low=0.1, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps keys and values"
@@ -169,8 +191,11 @@ class DecodeAttentionParameters:
         2e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="adding up the parts of split keys"
     )
     split_s: float = parameter(1e-7, low=1e-9, high=2e-6, ideal=0.0, unit="s", meaning="extra of that per split")
-    auxiliary_s: float = parameter(
-        1e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one step of the small kernels around it (Auxiliary)"
+    copy_s: float = parameter(
+        2e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one copy of queries or outputs (LAYOUT_COPIES)"
+    )
+    schedule_s: float = parameter(
+        5e-7, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one step of the planning kernel (SEQUENCE_SCHEDULER)"
     )
     vector_cycle: float = parameter(
         8000.0, low=10.0, high=1e5, ideal=0.0, unit="cycle", meaning="start and end of one block of the vector kernel"
@@ -184,8 +209,7 @@ class DecodeAttentionParameters:
         """The parameters (at most 12) that this kernel has and a fit may change."""
         facts = self.kernel.value
         unused = {"vector_cycle", "ramp_cycle"} if facts.vector is None else {"cache_fraction"}
-        if facts.auxiliary is Auxiliary.NONE:
-            unused.add("auxiliary_s")
+        unused |= {"copy_s", "schedule_s"} - {_AUXILIARY_PARAMETER[facts.auxiliary]}
         return tuple(name for name in facts_of(type(self)) if name not in unused)
 
 
@@ -249,7 +273,8 @@ class _Formula:
             group = heads / kv_heads
             blocks = np.maximum(np.floor(shape.key / facts.split.key), 1.0)
             busy = facts.vector_factor * sequences * kv_heads * blocks >= chip.unit_count
-            walk = _either(busy & (group > 1.0) & (group <= facts.largest_group), walk, self.vector(shape, facts.vector))
+            grouped = busy & (group > 1.0) & (group <= facts.largest_group)
+            walk = _either(grouped, walk, self.vector(shape, facts.vector))
 
         kv_moved_byte = 2.0 * sequences * kv_heads * shape.seen * head_dim * kv_byte
         query_byte = 2.0 * QUERY_BYTE * sequences * heads * head_dim
@@ -281,7 +306,8 @@ class _Formula:
         cycle = fitted.tile_cycle * (1.0 - share + share * shape.head_dim / 128.0)
         cycle += fitted.row_cycle * np.minimum(group, MATRIX_ROW)
         cycle += fitted.window_cycle * row * column / MASK_AREA * hidden
-        cycle += facts.places * blocks * column * shape.key_byte / fitted.feed_byte_per_clock
+        fed_byte = facts.places * blocks * column * shape.key_byte * facts.feed_limited
+        cycle += fed_byte / fitted.feed_byte_per_clock
         waves = rounded_waves(tiles * split / (chip.unit_count * facts.places))
         written = shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
         extra_s = fitted.token_cycle * written / chip.clock_hz + self.auxiliary_s(shape, group)
@@ -294,10 +320,11 @@ class _Formula:
             case Auxiliary.NONE:
                 return np.zeros(group.shape)
             case Auxiliary.LAYOUT_COPIES:
-                step = 2.0 * ((group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0))
+                copied = (group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0)
+                return np.asarray(2.0 * self.parameters.copy_s * copied)
             case Auxiliary.SEQUENCE_SCHEDULER:
-                step = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
-        return np.asarray(self.parameters.auxiliary_s * step)
+                steps = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
+                return np.asarray(self.parameters.schedule_s * steps)
 
     def vector(self, shape: "_Shape", facts: VectorKernel) -> _Pass:
         """One block of threads per query head."""
@@ -339,7 +366,7 @@ class _Shape:
         return 2.0 * self.head_dim * self.kv_byte
 
 
-def _either(condition: Array, left: _Pass, right: _Pass) -> _Pass:
+def _either(condition: NDArray[np.bool_], left: _Pass, right: _Pass) -> _Pass:
     """`left` where `condition` holds, else `right`."""
     pairs = ((getattr(left, name.name), getattr(right, name.name)) for name in fields(_Pass))
     return _Pass(*(np.where(condition, yes, no) for yes, no in pairs))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number, arithmetic_dtype
 from .blocks import fourth_power_norm, timed_in_blocks
@@ -16,6 +17,9 @@ from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dra
 from .parameter import parameter
 from .tiles import TileKernel, TileLibrary
 from .time import Time
+
+Mask = NDArray[np.bool_]
+"""Where in a block something holds."""
 
 PARTIAL_SUM_BYTE = 8.0
 """Split-K writes a partial sum in fp32 to L2 and reads it back: 2 x 4 bytes per output and split."""
@@ -26,7 +30,7 @@ FILLED_STEPS = 4.0
 
 @dataclass(frozen=True, slots=True)
 class GemmParameters:
-    """What datasheets do not say about a GEMM library on a device; rates of one compute unit are per FLOP of its peak."""
+    """What datasheets do not say about a GEMM library on a device; rates of a compute unit are per FLOP of its peak."""
 
     launch_s: float = parameter(
         2.8e-6, low=0.5e-6, high=3e-5, ideal=0.0, unit="s", meaning="start and end of one kernel in a graph"
@@ -38,7 +42,7 @@ class GemmParameters:
         0.80, low=0.2, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that streaming reaches"
     )
     feed_byte_per_flop: float = parameter(
-        0.0165, low=0.003, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per FLOP of a unit's peak"
+        0.0165, low=0.003, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per peak FLOP of a unit"
     )
     step_flop_per_byte: float = parameter(
         5.5e3, low=3e2, high=3e4, ideal=0.0, unit="FLOP/byte", meaning="shortest step of the main loop, per byte of K"
@@ -59,7 +63,7 @@ class GemmParameters:
         0.6, low=0.2, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps operands"
     )
     convert_flop_per_value: float = parameter(
-        25.0, low=0.5, high=500.0, ideal=0.0, unit="FLOP", meaning="widening one weight in registers (weight-only formats)"
+        25.0, low=0.5, high=500.0, ideal=0.0, unit="FLOP", meaning="widening one weight in registers (weight-only)"
     )
     library: TileLibrary = field(default=TileLibrary.CUBLAS_HOPPER)
 
@@ -111,7 +115,12 @@ def gemm_time(
 
 
 def quantise_time(
-    row: Number, width: Number, *, chip: Chip, parameters: QuantiseParameters, source: Dtype = Dtype.BF16,
+    row: Number,
+    width: Number,
+    *,
+    chip: Chip,
+    parameters: QuantiseParameters,
+    source: Dtype = Dtype.BF16,
     target: Dtype = Dtype.FP8,
 ) -> Time:
     """Seconds to scale and narrow `row` x `width` activations; elementwise.
@@ -163,7 +172,7 @@ class _Formula:
         overhead_s = np.maximum(fitted.launch_s + sum_s, launch_floor_s)
         return Time(compute_s, memory_s, np.zeros(m.shape), overhead_s, total_s, roofline_s)
 
-    def candidates(self, kernel: TileKernel, m: Array, n: Array, k: Array) -> Iterator[tuple[Array, Array, Array]]:
+    def candidates(self, kernel: TileKernel, m: Array, n: Array, k: Array) -> Iterator[tuple[Array, Array, Mask]]:
         """Per split: seconds in the compute units, seconds to sum the parts, and whether the library considers it."""
         chip, fitted, rule = self.chip, self.parameters, self.parameters.library.value
         unit_flop_per_s = chip.flop_per_s / chip.unit_count

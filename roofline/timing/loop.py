@@ -25,7 +25,9 @@ MODEL_STEP = BenchmarkLoop()
 """A step of a model: every layer has its own weights, so none is in cache; kernels are launched from a graph."""
 
 
-def must_come_from_dram_byte(operand_byte: Number, other_byte: Number, cache_byte: Number, loop: BenchmarkLoop) -> Array:
+def must_come_from_dram_byte(
+    operand_byte: Number, other_byte: Number, cache_byte: Number, loop: BenchmarkLoop
+) -> Array:
     """Fewest bytes that one execution can move to and from DRAM, whatever the cache keeps between executions.
 
     `operand_byte`: one copy of the large operand; `other_byte`: inputs and outputs, the same in every execution.

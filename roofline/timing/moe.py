@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number
 from .blocks import timed_in_blocks
 from .chip import Chip
 from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dram_byte
 from .parameter import parameter
-from .routing import ExpertRows, Routing, UniformRouting, busiest_rank
+from .routing import ExpertRows, Remainder, Routing, busiest_rank
 from .tiles import TileKernel
 from .time import Time
 
@@ -41,12 +42,21 @@ class GroupedSet:
 _TRITON = tuple(
     TileKernel(m, n)
     for m, n in (
-        (16, 32), (16, 64), (16, 128), (32, 64), (32, 128), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256)
+        (16, 32),
+        (16, 64),
+        (16, 128),
+        (32, 64),
+        (32, 128),
+        (64, 64),
+        (64, 128),
+        (128, 64),
+        (128, 128),
+        (128, 256),
     )
 )
 
 
-Choices = tuple[tuple[TileKernel, float, Array], ...]
+Choices = tuple[tuple[TileKernel, float, NDArray[np.bool_]], ...]
 """Tiles, the share of the tuned matrix rate that each reaches, and where in a block it may be used."""
 
 
@@ -57,9 +67,7 @@ class GroupedLibrary(Enum):
     TRITON_SHIPPED_A100 = GroupedSet(
         tuned=_TRITON,
         default=(TileKernel(16, 32, up_to_m=1), TileKernel(64, 64, above_m=1, cluster_m=8)),
-        shipped_for=(
-            (1, 14336), (8, 14336), (8, 7168), (8, 4096), (8, 3584), (8, 2048), (8, 1792), (16, 2688), (128, 192), (128, 384)
-        ),
+        shipped_for=((1, 14336), (8, 7168), (8, 4096), (8, 3584), (8, 2048), (8, 1792), (16, 2688), (128, 192)),
     )
 
 
@@ -80,7 +88,7 @@ class MoeParameters:
         0.88, low=0.2, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that weights stream at"
     )
     feed_byte_per_flop: float = parameter(
-        0.0075, low=0.001, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per FLOP of a unit's peak"
+        0.0075, low=0.001, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="operands from L2 per peak FLOP of a unit"
     )
     store_byte_per_flop: float = parameter(
         0.0025, low=0.0003, high=0.1, ideal=np.inf, unit="byte/FLOP", meaning="write-back of a tile, not overlapped"
@@ -89,25 +97,43 @@ class MoeParameters:
         0.3, low=0.01, high=1.5, ideal=0.0, unit="1", meaning="share of a last, partly filled wave that is lost"
     )
     stream_byte_per_clock: float = parameter(
-        13.0, low=2.0, high=64.0, ideal=np.inf, unit="byte/clock",
+        12.0,
+        low=2.0,
+        high=64.0,
+        ideal=np.inf,
+        unit="byte/clock",
         meaning="activation and summing of expert outputs, per compute unit",
     )
     misalignment: float = parameter(
-        4.0, low=0.01, high=10.0, ideal=0.0, unit="1",
+        4.0,
+        low=0.01,
+        high=10.0,
+        ideal=0.0,
+        unit="1",
         meaning="slowdown per halving of the alignment of rows of K below 16 elements",
     )
     cache_fraction: float = parameter(
         0.4, low=0.1, high=2.0, ideal=1.0, unit="1", meaning="share of the last-level cache that keeps weights"
     )
     reread: float = parameter(
-        0.5, low=0.01, high=1.0, ideal=0.0, unit="1",
+        0.5,
+        low=0.01,
+        high=1.0,
+        ideal=0.0,
+        unit="1",
         meaning="share of an expert's weights too large for cache that each further block of rows reads again",
     )
     untuned_fraction: float = parameter(
-        0.6, low=0.2, high=1.0, ideal=1.0, unit="1",
+        0.6,
+        low=0.2,
+        high=1.0,
+        ideal=1.0,
+        unit="1",
         meaning="share of the matrix rate of tuned tiles that the default tiles reach (libraries that have both)",
     )
     library: GroupedLibrary = field(default=GroupedLibrary.TRITON)
+    remainder: Remainder = field(default=Remainder.SPREAD)
+    """How the generator of the measured rows dealt with rows left by rounding; of no matter to a model's step."""
 
 
 def moe_time(
@@ -120,7 +146,7 @@ def moe_time(
     ranks: Number = 1.0,
     chip: Chip,
     parameters: MoeParameters,
-    routing: Routing = UniformRouting(),
+    routing: Routing,
     activation: Dtype = Dtype.BF16,
     weight: Dtype = Dtype.BF16,
     loop: BenchmarkLoop = MODEL_STEP,
@@ -128,9 +154,10 @@ def moe_time(
     """Seconds of one gated expert layer, routing weights given, on the busiest of `ranks` ranks; elementwise.
 
     `token` tokens, each to `per_token` of `experts`, which are spread over `ranks`; `intermediate` is this device's
-    share of an expert's width (tensor parallelism divides it). Counts grouping of rows, gate-and-up and down products
-    with each expert's rows padded to a tile, the activation between them and the weighted sum. Ignores the router, shared
-    experts and communication between ranks.
+    share of an expert's width (tensor parallelism divides it); `routing` says how unevenly experts are picked.
+    Counts grouping of rows, gate-and-up and down products with each expert's rows padded to a tile, the activation
+    between them and the weighted sum over all rows. The roofline counts the FLOP of the rank's expected rows and its
+    touched experts' weights once. Ignores the router, shared experts and communication between ranks.
     """
     formula = _Formula(chip, parameters, routing, STORED_BYTE[activation], STORED_BYTE[weight])
     operands = (token, hidden, intermediate, per_token, experts, ranks, loop.operand_copies, loop.launch_floor_s)
@@ -148,8 +175,15 @@ class _Formula:
     weight_byte: float
 
     def __call__(
-        self, token: Array, hidden: Array, intermediate: Array, per_token: Array, experts: Array, ranks: Array,
-        copies: Array, launch_floor_s: Array,
+        self,
+        token: Array,
+        hidden: Array,
+        intermediate: Array,
+        per_token: Array,
+        experts: Array,
+        ranks: Array,
+        copies: Array,
+        launch_floor_s: Array,
     ) -> Time:
         chip, fitted = self.chip, self.parameters
         load = busiest_rank(self.routing, token, per_token, experts, ranks)
@@ -177,7 +211,8 @@ class _Formula:
         dram = must_come_from_dram_byte(weight_byte, other_byte, chip.cache_byte, BenchmarkLoop(copies))
         roofline_s = np.maximum(flop / chip.flop_per_s, dram / chip.dram_byte_per_s)
         total_s = np.maximum(np.maximum(overhead_s + product_s + stream_s, roofline_s), launch_floor_s)
-        return Time(compute_s, memory_s + stream_s, np.zeros(token.shape), np.maximum(overhead_s, launch_floor_s), total_s, roofline_s)
+        overhead_s = np.maximum(overhead_s, launch_floor_s)
+        return Time(compute_s, memory_s + stream_s, np.zeros(token.shape), overhead_s, total_s, roofline_s)
 
     def choices(self, token: Array, intermediate: Array, local_experts: Array) -> Choices:
         """Each tile of the library and where it may be used."""
@@ -214,7 +249,7 @@ class _Formula:
 
     def candidates(
         self, load: ExpertRows, n: Array, k: Array, choices: Choices
-    ) -> Iterator[tuple[Array, Array, Array]]:
+    ) -> Iterator[tuple[Array, Array, NDArray[np.bool_]]]:
         """Seconds in the compute units, blocks of rows, and where the tile may be used."""
         chip, fitted = self.chip, self.parameters
         unit_flop_per_s = chip.flop_per_s / chip.unit_count

@@ -1,9 +1,11 @@
 """Parameters of timing models: each is physical, bounded, named, and says what an ideal machine would have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+P = TypeVar("P")
 
 
 class Scaling(StrEnum):
@@ -48,9 +50,40 @@ def parameter(
 
 
 def facts_of(parameters: type) -> Mapping[str, ParameterFacts]:
-    """The facts of every fitted parameter of a parameter dataclass, by name, in order."""
-    return {
-        entry.name: cast(ParameterFacts, entry.metadata["facts"])
-        for entry in fields(parameters)
-        if "facts" in entry.metadata
-    }
+    """The facts of every fitted parameter of a parameter dataclass, by name, in order.
+
+    Parameters of a dataclass inside it are named "field.name".
+    """
+    found: dict[str, ParameterFacts] = {}
+    for entry in fields(parameters):
+        if "facts" in entry.metadata:
+            found[entry.name] = cast(ParameterFacts, entry.metadata["facts"])
+        elif "parameters" in entry.metadata:
+            found |= {f"{entry.name}.{name}": facts for name, facts in facts_of(entry.metadata["parameters"]).items()}
+    return found
+
+
+def nested(parameters: type) -> Any:
+    """A dataclass field that holds parameters of their own, fitted together with the others."""
+    return field(default_factory=parameters, metadata={"parameters": parameters})
+
+
+def value_of(parameters: Any, name: str) -> float:
+    """The value of the parameter that facts_of calls `name`."""
+    for part in name.split("."):
+        parameters = getattr(parameters, part)
+    return float(parameters)
+
+
+def with_values(parameters: P, values: Mapping[str, float]) -> P:
+    """`parameters` with other values, by the names of facts_of."""
+    inner: dict[str, dict[str, float]] = {}
+    own: dict[str, Any] = {}
+    for name, value in values.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            inner.setdefault(head, {})[rest] = value
+        else:
+            own[head] = value
+    own |= {head: with_values(getattr(parameters, head), changed) for head, changed in inner.items()}
+    return cast(P, replace(parameters, **own))  # type: ignore[type-var]

@@ -36,7 +36,8 @@ APPEND_HEAD_VALUES = 512.0
 @dataclass(frozen=True, slots=True)
 class PrefillFacts:
     """How a kernel was compiled. `packs_heads`: the query heads of a KV head share a tile, row by row.
-    `compiled_groups`: numbers of query heads per KV head with a kernel of their own."""
+    `compiled_groups`: numbers of query heads per KV head with a kernel of their own.
+    """
 
     tiles: Tiles
     packs_heads: bool = False
@@ -66,7 +67,11 @@ class PrefillKernel(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PrefillAttentionParameters:
-    """What datasheets do not say about a prefill kernel on a device. Cycles are of one compute unit at boost clock."""
+    """What datasheets do not say about a prefill kernel on a device. Cycles are of one compute unit at boost clock.
+
+    `tile_cycle` grows with the arithmetic rate: A100 to H100 it tripled, with equal tiles (deeper pipelines, and the
+    same latencies last more cycles).
+    """
 
     launch_s: float = parameter(7e-6, low=1e-6, high=4e-5, ideal=0.0, unit="s", meaning="start and end of the op")
     matrix_fraction: float = parameter(
@@ -76,7 +81,13 @@ class PrefillAttentionParameters:
         0.4, low=0.02, high=2.0, ideal=0.0, unit="1", meaning="share of softmax time that products do not hide"
     )
     tile_cycle: float = parameter(
-        2500.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="start, first loads and end of one tile"
+        2500.0,
+        low=1.0,
+        high=3e4,
+        ideal=0.0,
+        unit="cycle",
+        meaning="start, first loads and end of one tile",
+        scaling=Scaling.WITH_FLOP_PER_CLOCK,
     )
     window_cycle: float = parameter(
         100.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="extra per tile whose window hides the first keys"

@@ -4,11 +4,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import Array
 
 QUANTILES = 64
 """Points at which the distribution of rows over experts is sampled."""
+
+FEW = 1.5
+"""Expected rows up to which an expert gets one or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +58,25 @@ class ExpertRows:
     quantile_rows: Array
 
     def blocks(self, block_rows: float) -> Array:
-        """Expected blocks of `block_rows` rows, each expert's rows rounded up; an expert expects c < 1 rows: c blocks."""
+        """Expected blocks of `block_rows` rows, each expert's rows rounded up; c < 1 expected rows make c blocks."""
         counts = self.quantile_rows
         blocks = np.where(counts < 1.0, counts, np.ceil(counts / block_rows))
-        return self.local_experts * blocks.mean(axis=-1)
+        expected: Array = self.local_experts * blocks.mean(axis=-1)
+        return expected
 
     @property
     def touched_experts(self) -> Array:
         """Expected local experts with at least one row, whose weights are read."""
-        return self.local_experts * np.minimum(self.quantile_rows, 1.0).mean(axis=-1)
+        expected: Array = self.local_experts * np.minimum(self.quantile_rows, 1.0).mean(axis=-1)
+        return expected
 
 
 def busiest_rank(routing: Routing, token: Array, per_token: Array, experts: Array, ranks: Array) -> ExpertRows:
     """Rows on the rank that all others wait for; token x per_token rows go to `experts` spread over `ranks`.
 
-    Each rank holds experts / ranks of them. The largest of `ranks` sums is the mean plus the expected extreme of as many
-    normal values (Blom, 1958), corrected for skewness (Cornish and Fisher, 1938) and for drawing without replacement.
+    Each rank holds experts / ranks of them. The largest of `ranks` sums is the mean plus the expected extreme of as
+    many normal values (Blom, 1958), corrected for skewness (Cornish and Fisher, 1938) and for drawing without
+    replacement; at most one row per token and expert.
     Ignores: that popular experts can be placed apart (expert-parallel load balancing), replicated experts.
     """
     mean_rows = token * per_token / experts
@@ -84,8 +91,10 @@ def busiest_rank(routing: Routing, token: Array, per_token: Array, experts: Arra
     drawn = np.sqrt(np.maximum(1.0 - local / experts, 0.0) / local)
     most = ranks * np.minimum(per_token, local) / per_token
     load = np.clip(1.0 + sigma * drawn * tail, 1.0, np.maximum(most, 1.0))
-    counts = _whole_rows((mean_rows * load)[..., None] * spread, _concentration(routing, ranks))
-    return ExpertRows(local * counts.mean(axis=-1), local, counts)
+    counts = (mean_rows * load)[..., None] * spread
+    few = counts < FEW
+    share = _few_share(routing, token, per_token / experts, mean_rows, ranks, load, spread, few)
+    return ExpertRows(local * mean_rows * load, local, np.where(few, share[..., None], counts))
 
 
 def normal_quantile(probability: Array) -> Array:
@@ -93,22 +102,32 @@ def normal_quantile(probability: Array) -> Array:
     return 4.91 * (probability**0.14 - (1.0 - probability) ** 0.14)
 
 
-def _concentration(routing: Routing, ranks: Array) -> Array:
-    """How many times its share the busiest rank gets of the rows left over by rounding."""
+def _few_share(
+    routing: Routing,
+    token: Array,
+    picked: Array,
+    mean_rows: Array,
+    ranks: Array,
+    load: Array,
+    spread: Array,
+    few: NDArray[np.bool_],
+) -> Array:
+    """Chance that an expert with `few` expected rows has one: nobody gets a fraction, so they share theirs equally."""
+    portion = np.maximum(few.mean(axis=-1), 1.0 / QUANTILES)
+    shared: Array = mean_rows * load * np.where(few, spread, 0.0).mean(axis=-1) / portion
     match routing:
+        case UniformRouting():
+            # Touched at all: 1 - (1 - per_token / experts)^token, here at the load of the busiest rank.
+            touched = 1.0 - (1.0 - np.minimum(picked, 1.0 - 1e-12)) ** (token * load)
+            chance: Array = np.clip((touched - (1.0 - few.mean(axis=-1))) / portion, 0.0, 1.0)
+            return chance
         case PowerLawRouting(remainder=Remainder.FIRST_RANK):
-            return ranks
+            counts = mean_rows[..., None] * spread
+            left_over = np.maximum((counts - np.round(counts)).mean(axis=-1), 0.0)
+            concentrated: Array = np.maximum(shared, np.minimum(shared + left_over * (ranks - load), 1.0))
+            return concentrated
         case _:
-            return np.ones_like(ranks)
-
-
-def _whole_rows(counts: Array, concentration: Array) -> Array:
-    """Experts that expect less than 1.5 rows share theirs equally: nobody gets a fraction, so few get one row each."""
-    few = counts < 1.5
-    shared = np.where(few, counts, 0.0).sum(axis=-1) / np.maximum(few.sum(axis=-1), 1)
-    left_over = np.maximum((counts - np.round(counts)).mean(axis=-1), 0.0)
-    concentrated = np.maximum(shared, np.minimum(shared + left_over * (concentration - 1.0), 1.0))
-    return np.where(few, concentrated[..., None], counts)
+            return shared
 
 
 def _spread(routing: Routing, token: Array, per_token: Array, experts: Array) -> Array:

@@ -8,8 +8,9 @@ from enum import Enum
 class TileKernel:
     """One compiled kernel: a block of threads computes `m` x `n` outputs, `k_slices` k-steps at a time.
 
-    It is used for `above_m` < M <= `up_to_m`; `cluster_m` blocks are launched together along M (the last ones may
-    be empty); `splits` are the split-K factors it is offered with.
+    It is used for `above_m` < M <= `up_to_m` (grouped kernels: tokens per expert); `cluster_m` blocks along M go
+    together: they are launched at once, the last ones possibly empty (grouped kernels: they share one pass over the
+    weights); `splits` are the split-K factors it is offered with.
     """
 
     m: float
@@ -26,8 +27,8 @@ class TileSet:
     """The kernels of a library and its rule of choice: the fastest of those that it considers.
 
     `k_step_byte`: bytes along K of one step of the main loop. A split is considered down to `least_split_steps`
-    k-steps and up to `most_split_waves` waves. A tile that could still grow (to `large_m` x `large_n` and
-    `large_area`) is dropped once it needs more than `most_small_waves` waves: libraries take large tiles then.
+    k-steps and up to `most_split_waves` waves. A tile that could still grow (to `large_side` and `large_area`) is
+    dropped once it needs more than `most_small_waves` waves: libraries take large tiles then.
     """
 
     kernels: tuple[TileKernel, ...]
@@ -101,8 +102,8 @@ _CUTLASS_FP8_HOPPER = TileSet(
 class TileLibrary(Enum):
     """Kernel sets by name, as a calibration declares them.
 
-    The cuBLAS sets were chosen, tile by tile, on rows used for fitting (aiconfigurator A100 and H100, bf16). The CUTLASS
-    set for fp8 picks by the number of rows alone and never splits K, as the steps at 64, 128 and every 256 rows show.
+    The cuBLAS sets were chosen, tile by tile, on rows used for fitting (aiconfigurator A100 and H100, bf16). CUTLASS
+    for fp8 picks by the number of rows alone and never splits K, as the steps at 64, 128 and every 256 rows show.
     """
 
     CUBLAS_AMPERE = _CUBLAS_AMPERE

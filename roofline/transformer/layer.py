@@ -7,10 +7,12 @@ from math import ceil
 
 from ..kernels.attention import UnfusedStep
 from ..kernels.collective import CollectiveKind
+from ..kernels.moe import ACTIVATION_FLOP
+from ..kernels.pointwise import PointwiseKind
 from ..model import Attention, LatentAttention, Layer, Mlp, Model, Moe, Norm, Position
 from ..structs import NO_WINDOW, STORED_BYTE
 from ..workload import AttentionKind, Parallelism, Precision
-from .rows import AttentionRow, CollectiveRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
+from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
 
 NORM_FLOP = {Norm.RMS: 4.0, Norm.LAYER: 7.0}
 """Vector FLOP per value. RMS: square, add, scale, weight. Layer norm: add, subtract, square, add, scale, weight, bias."""
@@ -20,9 +22,6 @@ NORM_VECTORS = {Norm.RMS: 1.0, Norm.LAYER: 2.0}
 
 ROPE_FLOP = 3.0
 """Vector FLOP per rotated value: a pair needs four multiplications and two additions (Su et al., arXiv 2104.09864)."""
-
-ACTIVATION_FLOP = 5.0
-"""Vector FLOP per activated value, counting exp as one: about what SiLU, GELU (tanh) and a gate's product take."""
 
 
 class LatentForm(StrEnum):
@@ -61,6 +60,7 @@ class Setting:
     def pointwise(
         self,
         name: str,
+        kind: PointwiseKind,
         value: float,
         *,
         flop: float = 0.0,
@@ -73,17 +73,19 @@ class Setting:
         """Work on `value` values per row: `flop`, `read` and `write` per value; `weight` parameters read once."""
         size = value * self.stream_byte
         weight_byte = weight * self.stream_byte
-        return PointwiseRow(name, 0, value * flop, size * read, size * write, 0.0, weight_byte, launch, row)
+        return PointwiseRow(name, 0, kind, value * flop, size * read, size * write, 0.0, weight_byte, launch, row)
 
     def norm(self, name: str) -> PointwiseRow:
         """A norm over the hidden size."""
         hidden, norm = self.model.hidden, self.model.norm
-        return self.pointwise(name, hidden, flop=NORM_FLOP[norm], weight=hidden * NORM_VECTORS[norm])
+        return self.pointwise(
+            name, PointwiseKind.NORM, hidden, flop=NORM_FLOP[norm], weight=hidden * NORM_VECTORS[norm]
+        )
 
     def residual(self, name: str) -> PointwiseRow:
         """Addition to the residual stream; engines with fused attention also fuse it into the norm that follows."""
         launch = {AttentionKind.FUSED: 0.0, AttentionKind.UNFUSED: 1.0}[self.attention]
-        return self.pointwise(name, self.model.hidden, flop=1.0, read=2.0, launch=launch)
+        return self.pointwise(name, PointwiseKind.RESIDUAL, self.model.hidden, flop=1.0, read=2.0, launch=launch)
 
     def all_reduce(self, name: str) -> Iterator[CollectiveRow]:
         """Sum of partial results over the tensor-parallel ranks (Megatron-LM, arXiv 1909.08053), if there are any."""
@@ -118,7 +120,7 @@ def _inner_attention(setting: Setting, shape: AttentionRow) -> Iterator[Attentio
 
 def _kv_append(setting: Setting, value: float) -> PointwiseRow:
     read = value * setting.stream_byte
-    return PointwiseRow("kv_append", 0, 0.0, read, 0.0, value * STORED_BYTE[setting.precision.kv])
+    return PointwiseRow("kv_append", 0, PointwiseKind.COPY, 0.0, read, 0.0, value * STORED_BYTE[setting.precision.kv])
 
 
 def _grouped_attention(setting: Setting, attention: Attention) -> Iterator[StepRow]:
@@ -134,9 +136,11 @@ def _grouped_attention(setting: Setting, attention: Attention) -> Iterator[StepR
             yield setting.gemm("k_proj", key, hidden, bias=attention.qkv_bias)
             yield setting.gemm("v_proj", key, hidden, bias=attention.qkv_bias)
     if attention.qk_norm:
-        yield setting.pointwise("qk_norm", query + key, flop=NORM_FLOP[Norm.RMS], weight=attention.qk_norm)
+        yield setting.pointwise(
+            "qk_norm", PointwiseKind.NORM, query + key, flop=NORM_FLOP[Norm.RMS], weight=attention.qk_norm
+        )
     if setting.model.position is Position.ROTARY:
-        yield setting.pointwise("rope", query + key, flop=ROPE_FLOP)
+        yield setting.pointwise("rope", PointwiseKind.ROPE, query + key, flop=ROPE_FLOP)
     if setting.model.causal:
         yield _kv_append(setting, 2.0 * key)
     shape = AttentionRow(
@@ -151,6 +155,7 @@ def _grouped_attention(setting: Setting, attention: Attention) -> Iterator[StepR
         query=precision.stream,
         cache=precision.kv if setting.model.causal else precision.stream,
         causal=setting.model.causal,
+        latent=False,
         step=None,
     )
     yield from _inner_attention(setting, shape)
@@ -166,12 +171,14 @@ def _latent_attention(setting: Setting, attention: LatentAttention) -> Iterator[
         yield setting.gemm("q_proj", heads * key_dim, hidden)
     else:
         yield setting.gemm("q_a_proj", attention.query_rank, hidden)
-        yield setting.pointwise("q_a_norm", attention.query_rank, flop=rms, weight=attention.query_rank)
+        yield setting.pointwise(
+            "q_a_norm", PointwiseKind.NORM, attention.query_rank, flop=rms, weight=attention.query_rank
+        )
         yield setting.gemm("q_b_proj", heads * key_dim, attention.query_rank)
     latent = attention.kv_rank + attention.rope_dim
     yield setting.gemm("kv_a_proj", latent, hidden)
-    yield setting.pointwise("kv_a_norm", attention.kv_rank, flop=rms, weight=attention.kv_rank)
-    yield setting.pointwise("rope", (heads + 1.0) * attention.rope_dim, flop=ROPE_FLOP)
+    yield setting.pointwise("kv_a_norm", PointwiseKind.NORM, attention.kv_rank, flop=rms, weight=attention.kv_rank)
+    yield setting.pointwise("rope", PointwiseKind.ROPE, (heads + 1.0) * attention.rope_dim, flop=ROPE_FLOP)
     yield _kv_append(setting, latent)
     shape = AttentionRow(
         name="attention",
@@ -185,6 +192,7 @@ def _latent_attention(setting: Setting, attention: LatentAttention) -> Iterator[
         query=stream,
         cache=stream,
         causal=setting.model.causal,
+        latent=True,
         step=None,
     )
     match setting.latent:
@@ -209,18 +217,58 @@ def _dense_mlp(setting: Setting, mlp: Mlp, prefix: str = "") -> Iterator[StepRow
         yield setting.gemm(f"{prefix}gate_up_proj", 2.0 * width, hidden, bias=mlp.bias)
     else:
         yield setting.gemm(f"{prefix}up_proj", width, hidden, bias=mlp.bias)
-    yield setting.pointwise(f"{prefix}activation", width, flop=ACTIVATION_FLOP, read=1.0 + mlp.gated)
+    yield setting.pointwise(
+        f"{prefix}activation", PointwiseKind.ACTIVATION, width, flop=ACTIVATION_FLOP, read=1.0 + mlp.gated
+    )
     yield setting.gemm(f"{prefix}down_proj", hidden, width, bias=mlp.bias)
+
+
+def _routed_experts(setting: Setting, moe: Moe) -> Iterator[StepRow]:
+    """The routed experts: one operation as engines fuse it, or product by product."""
+    hidden, spread, precision = setting.model.hidden, setting.parallelism, setting.precision
+    width, inputs = moe.width / spread.expert_tp, 1.0 + moe.gated
+    fused = ExpertLayerRow(
+        name="experts",
+        order=0,
+        hidden=hidden,
+        width=width,
+        inputs=inputs,
+        per_token=moe.per_token,
+        experts=moe.experts,
+        local_experts=moe.experts / spread.ep,
+        bias=float(moe.bias),
+        weight=precision.experts,
+        activation=precision.activations,
+        output=precision.stream,
+    )
+    match setting.attention:
+        case AttentionKind.FUSED:
+            yield fused
+        case AttentionKind.UNFUSED:
+            _, _, _, _, _, *shared = fused
+            name = "experts_gate_up" if moe.gated else "experts_up"
+            yield ExpertRow(name, 0, inputs * width, hidden, *shared)
+            rows = moe.per_token / spread.ep
+            yield setting.pointwise(
+                "experts_activation",
+                PointwiseKind.ACTIVATION,
+                rows * width,
+                flop=ACTIVATION_FLOP,
+                read=inputs,
+                row=Row.POOLED,
+            )
+            yield ExpertRow("experts_down", 0, hidden, width, *shared)
+            yield setting.pointwise(
+                "experts_sum", PointwiseKind.RESIDUAL, hidden, flop=2.0 * rows, read=rows, row=Row.POOLED
+            )
 
 
 def _moe(setting: Setting, moe: Moe) -> Iterator[StepRow]:
     hidden, spread = setting.model.hidden, setting.parallelism
-    width = moe.width / spread.expert_tp
-    inputs = 1.0 + moe.gated
-    local = moe.experts / spread.ep
-    local_rows = moe.per_token / spread.ep
     yield setting.stream_gemm("router", moe.experts, hidden, bias=moe.router_bias)
-    yield setting.pointwise("route_topk", moe.experts, flop=6.0, write=2.0 * moe.per_token / moe.experts)
+    yield setting.pointwise(
+        "route_topk", PointwiseKind.SOFTMAX, moe.experts, flop=6.0, write=2.0 * moe.per_token / moe.experts
+    )
     exchange = CollectiveRow(
         name="dispatch",
         order=0,
@@ -230,31 +278,15 @@ def _moe(setting: Setting, moe: Moe) -> Iterator[StepRow]:
     )
     if spread.expert_replicas > 1:
         yield exchange
-    up = ExpertRow(
-        name="experts_gate_up" if moe.gated else "experts_up",
-        order=0,
-        n=inputs * width,
-        k=hidden,
-        per_token=moe.per_token,
-        experts=moe.experts,
-        local_experts=local,
-        bias=float(moe.bias),
-        weight=setting.precision.experts,
-        activation=setting.precision.activations,
-        output=setting.precision.stream,
-    )
-    yield up
-    yield setting.pointwise("experts_activation", local_rows * width, flop=ACTIVATION_FLOP, read=inputs, row=Row.POOLED)
-    yield up._replace(name="experts_down", n=hidden, k=width)
+    yield from _routed_experts(setting, moe)
     if spread.expert_replicas > 1:
         combined = moe.per_token * hidden * setting.stream_byte / spread.tp
         yield exchange._replace(name="combine", row_byte=combined)
-    yield setting.pointwise("experts_sum", hidden, flop=2.0 * moe.per_token, read=moe.per_token)
     if moe.shared:
         yield from _dense_mlp(setting, Mlp(moe.shared * moe.shared_width, moe.gated, moe.bias), "shared_")
         if moe.shared_gate:
             yield setting.stream_gemm("shared_gate", 1.0, hidden)
-        yield setting.pointwise("shared_sum", hidden, flop=1.0 + moe.shared_gate, read=2.0)
+        yield setting.pointwise("shared_sum", PointwiseKind.RESIDUAL, hidden, flop=1.0 + moe.shared_gate, read=2.0)
 
 
 def layer_rows(setting: Setting, layer: Layer) -> Iterator[StepRow]:
@@ -292,7 +324,7 @@ def embedding_rows(setting: Setting) -> Iterator[StepRow]:
     model = setting.model
     width = model.embedding_dim or model.hidden
     tables = 1.0 + bool(model.position_rows) + bool(model.token_type_rows)
-    yield setting.pointwise("embedding", width, flop=tables - 1.0, read=tables)
+    yield setting.pointwise("embedding", PointwiseKind.EMBEDDING, width, flop=tables - 1.0, read=tables)
     yield from setting.all_reduce("embedding_all_reduce")
     if width != model.hidden:
         yield setting.gemm("embedding_in_proj", model.hidden, width)
@@ -317,7 +349,7 @@ def head_rows(setting: Setting) -> Iterator[StepRow]:
     if tp > 1:
         size = model.vocabulary * setting.stream_byte
         yield CollectiveRow("logits_all_gather", 0, CollectiveKind.ALL_GATHER, size, float(tp), Row.SAMPLED)
-    yield setting.pointwise("sampling", model.vocabulary, flop=6.0, write=0.0, row=Row.SAMPLED)
+    yield setting.pointwise("sampling", PointwiseKind.SAMPLING, model.vocabulary, flop=6.0, write=0.0, row=Row.SAMPLED)
 
 
 def stage_send_rows(setting: Setting) -> Iterator[StepRow]:

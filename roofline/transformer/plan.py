@@ -15,13 +15,13 @@ from ..kernels import KernelGroup, cost_of
 from ..kernels.attention import AttentionShape, FusedAttention, UnfusedAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
-from ..kernels.moe import ExpertGemm
-from ..kernels.pointwise import Pointwise
+from ..kernels.moe import ExpertGemm, ExpertLayer
+from ..kernels.pointwise import Pointwise, PointwiseKind
 from ..model import Attention, Layer, Mlp, Model, Moe
 from ..structs import Array, Number
 from ..workload import AttentionKind, Batch, Parallelism, Precision, Sequences
 from .layer import LatentForm, Setting, embedding_rows, head_rows, layer_rows, stage_send_rows
-from .rows import AttentionRow, CollectiveRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
+from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
 
 
 class Counted(NamedTuple):
@@ -43,6 +43,7 @@ class Template:
     shape: dict[str, Array]
     row_index: NDArray[np.intp]
     attended: bool
+    kinds: tuple[PointwiseKind, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,10 @@ def _structure(row: StepRow) -> tuple[Any, ...]:
     match row:
         case GemmRow():
             return row.row is Row.ATTENDED, row.weight, row.activation, row.output
-        case ExpertRow():
+        case ExpertRow() | ExpertLayerRow():
             return row.weight, row.activation, row.output
         case AttentionRow():
-            return row.query, row.cache, row.causal, row.step
+            return row.query, row.cache, row.causal, row.latent, row.step
         case PointwiseRow():
             return ()
         case CollectiveRow():
@@ -181,6 +182,7 @@ def _template(rows: Sequence[Counted]) -> Template:
         shape=shape,
         row_index=np.array([BATCH_ROWS.index(kind) if kind in BATCH_ROWS else 0 for kind in kinds]),
         attended=Row.ATTENDED in kinds,
+        kinds=tuple(counted.row.kind for counted in rows if isinstance(counted.row, PointwiseRow)),
     )
 
 
@@ -230,18 +232,20 @@ def _attention_work(template: Template, part: Sequences) -> FusedAttention | Unf
         causal=row.causal,
         **template.shape,
     )
-    return FusedAttention(shape, part.decoding) if row.step is None else UnfusedAttention(shape, row.step)
+    return FusedAttention(shape, part.decoding, row.latent) if row.step is None else UnfusedAttention(shape, row.step)
 
 
-def _row_work(template: Template, count: Array) -> Gemm | ExpertGemm | Pointwise | Collective:
+def _row_work(template: Template, count: Array) -> Gemm | ExpertGemm | ExpertLayer | Pointwise | Collective:
     row, shape = template.sample, template.shape
     match row:
         case GemmRow():
             return Gemm(m=count, weight=row.weight, activation=row.activation, output=row.output, **shape)
         case ExpertRow():
             return ExpertGemm(token=count, weight=row.weight, activation=row.activation, output=row.output, **shape)
+        case ExpertLayerRow():
+            return ExpertLayer(token=count, weight=row.weight, activation=row.activation, output=row.output, **shape)
         case PointwiseRow():
-            return Pointwise(row=count, **shape)
+            return Pointwise(row=count, kinds=template.kinds, **shape)
         case CollectiveRow():
             return Collective(kind=row.kind, row=count, **shape)
         case AttentionRow():

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ..kernels.attention import UnfusedStep
 from ..kernels.collective import CollectiveKind
+from ..kernels.pointwise import PointwiseKind
 from ..structs import Dtype
 
 
@@ -52,6 +53,23 @@ class ExpertRow(NamedTuple):
     output: Dtype
 
 
+class ExpertLayerRow(NamedTuple):
+    """All routed experts of a layer as one operation; see kernels.moe.ExpertLayer."""
+
+    name: str
+    order: int
+    hidden: float
+    width: float
+    inputs: float
+    per_token: float
+    experts: float
+    local_experts: float
+    bias: float
+    weight: Dtype
+    activation: Dtype
+    output: Dtype
+
+
 class AttentionRow(NamedTuple):
     """The inner part of attention, fused (`step` None) or one of its steps; see kernels.attention."""
 
@@ -66,6 +84,7 @@ class AttentionRow(NamedTuple):
     query: Dtype
     cache: Dtype
     causal: bool
+    latent: bool
     step: UnfusedStep | None
 
 
@@ -74,6 +93,7 @@ class PointwiseRow(NamedTuple):
 
     name: str
     order: int
+    kind: PointwiseKind
     flop: float
     read_byte: float
     write_byte: float
@@ -94,4 +114,4 @@ class CollectiveRow(NamedTuple):
     row: Row = Row.TOKEN
 
 
-StepRow = GemmRow | ExpertRow | AttentionRow | PointwiseRow | CollectiveRow
+StepRow = GemmRow | ExpertRow | ExpertLayerRow | AttentionRow | PointwiseRow | CollectiveRow

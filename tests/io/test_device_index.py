@@ -6,8 +6,8 @@ import pytest
 
 from roofline.errors import RooflineError
 from roofline.io import device_index
-from roofline.io.device_index import INDEX, build_index, indexed_device
-from roofline.io.profiles import device_of, load_device, load_profile, profile_names, profile_path
+from roofline.io.device_index import INDEX, build_index, indexed_entry
+from roofline.io.profiles import load_device, load_profile, load_target, profile_names, profile_path, target_of
 
 
 def test_index_is_up_to_date():
@@ -16,8 +16,9 @@ def test_index_is_up_to_date():
 
 @pytest.mark.parametrize("name", profile_names())
 def test_indexed_device_is_the_validated_one(name):
-    device = load_device(name)
-    assert indexed_device(device.digest) == device == device_of(load_profile(name), device.digest)
+    target = load_target(name)
+    assert indexed_entry(target.device.digest) is not None
+    assert target == target_of(load_profile(name), target.device.digest)
 
 
 def test_edited_profile_is_validated(tmp_path):

@@ -20,7 +20,9 @@ from roofline.structs import NO_WINDOW, Dtype
 sizes = st.integers(1, 40)
 
 
-def shape(sequences=1.0, new_token=1.0, context=0.0, heads=4.0, kv_heads=2.0, head_dim=8.0, window=NO_WINDOW, causal=True):
+def shape(
+    sequences=1.0, new_token=1.0, context=0.0, heads=4.0, kv_heads=2.0, head_dim=8.0, window=NO_WINDOW, causal=True
+):
     return AttentionShape(
         sequences=sequences,
         new_token=new_token,
@@ -95,7 +97,9 @@ def test_unfused_steps_by_hand(step):
 @given(new=sizes, context=st.integers(0, 64), heads=st.sampled_from([1, 2, 4, 8]))
 def test_full_kv_heads_is_multi_head(new, context, heads):
     # kv_heads = heads stores one key and value per query head: the definition of MHA, 2·h·d per token.
-    cost = fused_attention_cost(FusedAttention(shape(1.0, float(new), float(context), float(heads), float(heads)), False))
+    cost = fused_attention_cost(
+        FusedAttention(shape(1.0, float(new), float(context), float(heads), float(heads)), False)
+    )
     assert cost.kv_read_byte == (context + new) * 2 * heads * 8 * 2
 
 

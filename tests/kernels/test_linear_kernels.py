@@ -9,7 +9,7 @@ from roofline.cost import COST_FIELDS, Cost
 from roofline.kernels.collective import Collective, CollectiveKind, collective_cost
 from roofline.kernels.gemm import Gemm, gemm_cost
 from roofline.kernels.moe import ExpertGemm, expert_gemm_cost, touched_experts
-from roofline.kernels.pointwise import Pointwise, pointwise_cost
+from roofline.kernels.pointwise import Pointwise, PointwiseKind, pointwise_cost
 from roofline.structs import STORED_BYTE, Dtype
 
 one, zero = np.ones(1), np.zeros(1)
@@ -66,7 +66,7 @@ def test_expert_gemm_by_hand():
 
 
 def test_pointwise_by_hand():
-    cost = pointwise_cost(Pointwise(3.0, 7 * one, 4 * one, 2 * one, 5 * one, 11 * one, one))
+    cost = pointwise_cost(Pointwise(3.0, 7 * one, 4 * one, 2 * one, 5 * one, 11 * one, one, (PointwiseKind.NORM,)))
     assert (cost.flop, cost.read_byte, cost.write_byte, cost.kv_write_byte) == (21, 12 + 11, 6 + 15, 15)
 
 

@@ -66,7 +66,9 @@ def test_int4_weights_gain_no_flop():
     # W4A16 computes in 16 bits: compute seconds stay, memory seconds fall.
     asked = scenario()
     wide = predict(model(), device(), UNCALIBRATED, asked).prefill.kernels
-    narrow = predict(model(), device(), UNCALIBRATED, replace(asked, precision=Precision(weights=Dtype.INT4))).prefill.kernels
+    narrow = predict(
+        model(), device(), UNCALIBRATED, replace(asked, precision=Precision(weights=Dtype.INT4))
+    ).prefill.kernels
     for a, b in zip(wide, narrow, strict=True):
         assert a.compute_s == b.compute_s
         assert (b.memory_s < a.memory_s) == (a.kind == "gemm" and a.name != "lm_head")
@@ -79,14 +81,18 @@ def test_upcast_dtype_gains_no_flop():
     assert [k.compute_s for k in wide.kernels] == [k.compute_s for k in narrow.kernels]
 
 
-@given(layers, structures, attentions, st.lists(batches, min_size=1, max_size=4), st.lists(lengths, min_size=1, max_size=4))
+@given(
+    layers, structures, attentions, st.lists(batches, min_size=1, max_size=4), st.lists(lengths, min_size=1, max_size=4)
+)
 def test_vector_equals_scalar(layer, structure, attention, batch, length):
     of, on, asked = model(layer), device(structure), scenario(attention=attention, output_token=1.0)
     grid = decode_grid(of, on, UNCALIBRATED, asked, np.array(batch, float), np.array(length, float))
     for i, b in enumerate(batch):
         for j, n in enumerate(length):
             one = replace(asked, batch=float(b), input_token=float(n))
-            assert grid[i, j] == pytest.approx(float(decode_times(deployment(of, on, UNCALIBRATED, one), one)[1]), rel=1e-12)
+            assert grid[i, j] == pytest.approx(
+                float(decode_times(deployment(of, on, UNCALIBRATED, one), one)[1]), rel=1e-12
+            )
 
 
 @given(layers, batches, lengths)

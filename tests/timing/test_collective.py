@@ -1,5 +1,6 @@
 """Collectives: hand-derived times, laws, and the errors reached on measured rows that were not fitted."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +153,8 @@ def test_eager_launches_have_a_floor():
     assert collective_time(CollectiveKind.ALL_REDUCE, 256.0, 2.0, NVLINK, None, DIRECT, loop=loop).total_s == 44e-6
 
 
-# --- Against measurements: fitted on a random half (seed 0) of the shapes, errors on the other half ---
+# --- Against measurements: fitted on a random half of the shapes, errors on the other half, mean of six splits.
+# One split of 126 shapes moves the median by 1 to 2 points, so a single seed would flatter or blame by luck. ---
 
 LINKS = {"a100-sxm-80gb": Link(300e9, 8.0, 1e-6), "h100-sxm": NVLINK}
 
@@ -163,20 +165,28 @@ def measured(data_folder: Path) -> tuple[Records, ...]:
     return tuple(group for name in ("a100_sxm", "h100_sxm") for group in read(folder / name / "comm")[0])
 
 
-def unseen_error(size: int, error: np.ndarray) -> tuple[float, float]:
-    unseen = np.random.default_rng(0).permutation(size)[size // 2 :]
-    return float(np.median(np.abs(error[unseen]))), float(np.mean(np.abs(error[unseen])))
+def mean_error(size: int, error_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """Median and mean absolute error on the unseen half, each the mean of six random splits."""
+    found = []
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(size)
+        error = np.abs(error_of(order[: size // 2])[order[size // 2 :]])
+        found.append((np.median(error), np.mean(error)))
+    median, mean = np.mean(found, axis=0)
+    return float(median), float(mean)
 
 
 @pytest.mark.parametrize("device", list(LINKS))
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not CollectiveKind.POINT_TO_POINT])
 def test_nccl_on_unseen_shapes(measured: tuple[Records, ...], device: str, kind: CollectiveKind):
-    """Reached (median / mean %): A100 3.4/6.0, 3.4/5.6, 4.2/5.7, 2.8/4.9; H100 3.7/4.7, 2.5/4.0, 3.0/4.9, 4.3/6.4."""
+    """Reached, all-reduce, all-gather, reduce-scatter, all-to-all (median / mean %):
+
+    A100 4.3/6.2, 4.5/6.2, 5.3/6.8, 3.0/5.6; H100 3.9/5.6, 3.0/4.9, 4.2/5.6, 4.5/7.1.
+    """
     chosen = [collapse(g)[0] for g in measured if (g.backend, g.device, g.family) == ("nccl", device, kind)]
     payload, group = (np.concatenate([g.dims[name] for g in chosen]) for name in ("payload_byte", "group_size"))
     floats = np.concatenate([np.full(g.size, float(g.precision.label != "int8")) for g in chosen])
     times = np.concatenate([g.measured_s for g in chosen])
-    seen = np.random.default_rng(0).permutation(times.size)[: times.size // 2]
     prior = RingParameters(switch_group=8.0 if device == "h100-sxm" else np.inf)
     names = tuple(facts_of(RingParameters))
     free = names if prior.switch_group == 8.0 and kind is CollectiveKind.ALL_REDUCE else names[:-2]
@@ -188,26 +198,28 @@ def test_nccl_on_unseen_shapes(measured: tuple[Records, ...], device: str, kind:
         arguments = (payload[rows], group[rows], LINKS[device], None, parameters)  # type: ignore[index]
         return collective_time(kind, *arguments, switch_reduces=reduces).total_s
 
-    found = fit(lambda parameters: predict(parameters, seen), times[seen], prior, free=free).parameters
-    median, mean = unseen_error(times.size, predict(found, slice(None)) / times - 1.0)
-    assert median < 0.05 and mean < 0.075
+    def error(seen: np.ndarray) -> np.ndarray:
+        found = fit(lambda parameters: predict(parameters, seen), times[seen], prior, free=free).parameters
+        return predict(found, slice(None)) / times - 1.0
+
+    median, mean = mean_error(times.size, error)
+    assert median < 0.055 and mean < 0.073
 
 
 @pytest.mark.parametrize("device", list(LINKS))
 def test_custom_all_reduce_on_unseen_shapes(measured: tuple[Records, ...], device: str):
-    """Reached below 8 MiB: A100 2.3 / 4.1 % (one of 24 rows is a glitch of 60 %), H100 2.7 / 3.7 %."""
-    (chosen,) = [g for g in measured if g.device == device and g.kernel == "vLLM_custom_graph"]
+    """Reached below 8 MiB: A100 2.2 / 4.2 % (one of 45 rows is a glitch of 60 %), H100 2.5 / 3.4 %."""
+    (every,) = [g for g in measured if g.device == device and g.kernel == "vLLM_custom_graph"]
+    chosen = every.take(every.dims["payload_byte"] < 8 * 2**20)
     payload, group, times = chosen.dims["payload_byte"], chosen.dims["group_size"], chosen.measured_s
-    order = np.random.default_rng(0).permutation(times.size)
-    seen = order[: times.size // 2]
-    seen = seen[payload[seen] < 8 * 2**20]
 
     def predict(parameters: DirectParameters, rows: object) -> np.ndarray:
         arguments = (payload[rows], group[rows], LINKS[device], None, parameters)  # type: ignore[index]
         return collective_time(CollectiveKind.ALL_REDUCE, *arguments).total_s
 
-    found = fit(lambda parameters: predict(parameters, seen), times[seen], DIRECT).parameters
-    unseen = order[times.size // 2 :]
-    unseen = unseen[payload[unseen] < 8 * 2**20]
-    error = np.abs(predict(found, unseen) / times[unseen] - 1.0)
-    assert np.median(error) < 0.035 and np.mean(error) < 0.045
+    def error(seen: np.ndarray) -> np.ndarray:
+        found = fit(lambda parameters: predict(parameters, seen), times[seen], DIRECT).parameters
+        return predict(found, slice(None)) / times - 1.0
+
+    median, mean = mean_error(times.size, error)
+    assert median < 0.027 and mean < 0.044

@@ -11,7 +11,7 @@ from roofline.cost import COST_FIELDS
 from roofline.errors import InfeasibleError
 from roofline.kernels.attention import FusedAttention, UnfusedAttention
 from roofline.kernels.gemm import Gemm
-from roofline.kernels.moe import ExpertGemm
+from roofline.kernels.moe import ExpertGemm, ExpertLayer
 from roofline.model import Attention, Layer, Mlp
 from roofline.parameters import Role, model_tensors
 from roofline.transformer import LatentForm, plan, stage_layers
@@ -60,7 +60,7 @@ def test_all_experts_are_read_once_they_are_all_touched():
     experts = sum(t.elements * n for t, n in model_tensors(of) if t.role is Role.EXPERT)
     groups = step(of, (prefill(64.0, 64.0),))
     read = sum(
-        (g.cost.weight_read_byte * g.count[0]).sum() for g in groups if isinstance(g.work, ExpertGemm)
+        (g.cost.weight_read_byte * g.count[0]).sum() for g in groups if isinstance(g.work, ExpertGemm | ExpertLayer)
     )
     assert read == pytest.approx(2 * experts, rel=1e-9)
 
@@ -120,7 +120,10 @@ def test_shards_sum_to_the_whole(of, attention, tp, pp):
         if name == "router"
     )
     assert tp * total(groups, "matrix_flop") - replicated == pytest.approx(whole, rel=1e-12)
-    weights = {name: total(step(of, batch, Parallelism(tp=1, pp=p), attention), "weight_read_byte") for p, name in ((1, "a"), (pp, "b"))}
+    weights = {
+        name: total(step(of, batch, Parallelism(tp=1, pp=p), attention), "weight_read_byte")
+        for p, name in ((1, "a"), (pp, "b"))
+    }
     assert weights["a"] == pytest.approx(weights["b"], rel=1e-12)
 
 
@@ -215,7 +218,7 @@ def test_expert_parallel_over_replicas_conserves_expert_flop():
     alone = step(of, batch)
     spread = step(of, batch, Parallelism(ep=4, dp=4))
     flop = [
-        sum((g.cost.matrix_flop * g.count[0]).sum() for g in groups if isinstance(g.work, ExpertGemm))
+        sum((g.cost.matrix_flop * g.count[0]).sum() for g in groups if isinstance(g.work, ExpertGemm | ExpertLayer))
         for groups in (alone, spread)
     ]
     assert flop[0] == pytest.approx(flop[1])  # a quarter of the experts, tokens of four replicas
@@ -223,6 +226,17 @@ def test_expert_parallel_over_replicas_conserves_expert_flop():
     assert "dispatch" in names and "combine" in names
     group, i = names["dispatch"]
     assert group.cost.link_byte[i] == 8 * 2 * 128 * 2 * 3 / 4
+
+
+def test_fused_experts_cost_what_their_steps_do():
+    # One operation reads and writes what up product, activation, down product and sum do one by one.
+    of, batch = model(MIXTURE), (decode(8.0, 16.0),)
+    fused, plain = step(of, batch), rows(step(of, batch, attention=UNFUSED))
+    layer, i = rows(fused)["experts"]
+    parts = [plain[name] for name in ("experts_gate_up", "experts_activation", "experts_down", "experts_sum")]
+    for field in ("matrix_flop", "vector_flop", "weight_read_byte", "activation_read_byte", "activation_write_byte"):
+        summed = sum(np.broadcast_to(getattr(g.cost, field), (len(g.names),))[j] for g, j in parts)
+        assert np.broadcast_to(getattr(layer.cost, field), (1,))[i] == pytest.approx(summed)
 
 
 def test_encoder_has_no_cache_and_no_head():

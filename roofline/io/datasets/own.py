@@ -31,7 +31,8 @@ class Environment:
 
     `cache_byte` by level (L1d, L2, L3), `library_version` by name (numpy, torch, python), `governor` None where the
     system does not say, `load` the one-minute average at the start, `affinity` the cores the process may use,
-    `date` in ISO 8601, `accelerator` the GPU's name or None.
+    `date` in ISO 8601, `accelerator` the GPU's name or None, `memory_byte` all of the main memory, `virtualization`
+    what hints at a virtual machine or container, or None.
     """
 
     machine_id: str
@@ -47,6 +48,8 @@ class Environment:
     affinity: tuple[int, ...]
     date: str
     accelerator: str | None = None
+    memory_byte: float | None = None
+    virtualization: str | None = None
 
     __pydantic_config__ = _STRICT
 
@@ -78,11 +81,12 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """One run: where it was measured and what."""
+    """One run: where it was measured and what. `interrupted`: it was stopped before all that was asked for."""
 
     schema: str
     environment: Environment
     records: tuple[Measurement, ...]
+    interrupted: bool = False
 
     __pydantic_config__ = _STRICT
 

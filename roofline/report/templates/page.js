@@ -12,7 +12,7 @@
     Plotly.newPlot(id, data, layout, {
       responsive: true,
       displaylogo: false,
-      showSendToCloud: false, // plotly.js offers an upload of the data unless told not to
+      // Named one by one: left to itself, plotly.js adds a button that uploads the data.
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
       displayModeBar: layout.dragmode === false ? false : "hover",
     });

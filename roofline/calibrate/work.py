@@ -42,9 +42,7 @@ def work_of(records: Records) -> Iterator[Work]:
     zero = np.zeros(records.size)
     output = max(formats.activation, Dtype.FP16, key=STORED_BYTE.__getitem__)
     if records.family is Family.GEMM:
-        yield Gemm(
-            dims["m"], dims["n"], dims["k"], dims["copies"], zero, formats.weight, formats.activation, output
-        )
+        yield Gemm(dims["m"], dims["n"], dims["k"], dims["copies"], zero, formats.weight, formats.activation, output)
     elif records.family in (Family.PREFILL_ATTENTION, Family.DECODE_ATTENTION):
         shape = AttentionShape(
             **{name: dims[name] for name in ("sequences", "new_token", "context", "heads", "kv_heads", "head_dim")},
@@ -68,7 +66,7 @@ def work_of(records: Records) -> Iterator[Work]:
         yield Collective(_COLLECTIVES[records.family], 1.0, dims["payload_byte"], dims["group_size"])
     elif records.family in _ROWWISE:
         row = dims["row"]
-        yield Pointwise(row, zero, dims["read_byte"], dims["write_byte"], zero, zero, np.ones(records.size))
+        yield Pointwise(row, zero, dims["read_byte"], dims["write_byte"], zero, zero, np.ones(records.size), ())
 
 
 def group_of(work: Work) -> KernelGroup:

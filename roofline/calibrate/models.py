@@ -1,0 +1,323 @@
+"""Which timing model a family of records is predicted by, and with which kernels a fit may start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..device import Device
+from ..errors import RooflineError
+from ..io.records import Family, Records
+from ..kernels.collective import CollectiveKind
+from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
+from ..timing import Band, Calibration, WorkingSet
+from ..timing.calibration import Key, Parameters, family_of, format_label
+from ..timing.chip import Chip, chip_of
+from ..timing.collective import DirectParameters, RingParameters, collective_time
+from ..timing.datasheet import datasheet_time
+from ..timing.decode_attention import DecodeAttentionParameters, DecodeKernel, decode_attention_time
+from ..timing.gemm import GemmParameters, QuantiseParameters, gemm_time
+from ..timing.latent_attention import LatentAttentionParameters, LatentKernel, latent_attention_time
+from ..timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
+from ..timing.moe import GroupedLibrary, MoeParameters, moe_time
+from ..timing.parameter import facts_of
+from ..timing.pointwise import PointwiseParameters, pointwise_time
+from ..timing.prefill_attention import PrefillAttentionParameters, PrefillKernel, prefill_attention_time
+from ..timing.quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
+from ..timing.routing import BalancedRouting, PowerLawRouting, Remainder, Routing
+from ..timing.systolic import (
+    SystolicAttentionParameters,
+    SystolicGemmParameters,
+    systolic_decode_time,
+    systolic_gemm_time,
+    systolic_prefill_time,
+)
+from ..timing.tiles import TileLibrary
+from ..timing.time import Time
+from .work import group_of, work_of
+
+COLLECTIVES = {
+    Family.ALL_REDUCE: CollectiveKind.ALL_REDUCE,
+    Family.ALL_GATHER: CollectiveKind.ALL_GATHER,
+    Family.REDUCE_SCATTER: CollectiveKind.REDUCE_SCATTER,
+    Family.ALL_TO_ALL: CollectiveKind.ALL_TO_ALL,
+    Family.POINT_TO_POINT: CollectiveKind.POINT_TO_POINT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A timing model that might explain records: its kernel facts, starting values, and which of them to fit."""
+
+    prior: Parameters
+    free: tuple[str, ...]
+
+
+def key_of(records: Records) -> Key:
+    """The calibration entry that `records` belong to: family and format (bf16 and fp16 are one)."""
+    if records.family in COLLECTIVES or records.family not in _BY_FORMAT:
+        return str(records.family), "bf16"
+    formats = records.precision
+    if records.precision.label in ("fp8_block", "int8_weight_only", "int4_weight_only"):
+        return str(records.family), records.precision.label
+    stored = formats.weight if records.family in (Family.GEMM, Family.MOE) else formats.cache
+    return str(records.family), format_label(formats.activation, stored)
+
+
+_BY_FORMAT = frozenset(
+    {
+        Family.GEMM,
+        Family.MOE,
+        Family.PREFILL_ATTENTION,
+        Family.DECODE_ATTENTION,
+        Family.MIXED_ATTENTION,
+        Family.LATENT_PREFILL,
+        Family.LATENT_DECODE,
+    }
+)
+
+
+def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
+    return tuple(name for name in facts_of(parameters) if name not in names)
+
+
+def candidates(records: Records) -> tuple[Candidate, ...]:
+    """The models to try for `records`: one for each kernel that libraries are known to have. A fit on part of the rows
+    decides between them, not the name of a device or a backend. Errors: RooflineError for a family without a model."""
+    formats = records.precision
+    match records.family:
+        case Family.GEMM:
+            widened = arithmetic_dtype(formats.activation, formats.weight) is not formats.weight
+            free = facts_of(GemmParameters) if widened else _all_but(GemmParameters, "convert_flop_per_value")
+            plain = [Candidate(GemmParameters(library=library), tuple(free)) for library in TileLibrary]
+            systolic = Candidate(SystolicGemmParameters(), tuple(facts_of(SystolicGemmParameters)))
+            return (*plain, *_quantised(formats.activation), systolic)
+        case Family.PREFILL_ATTENTION:
+            free = _all_but(PrefillAttentionParameters)
+            return (
+                *(
+                    Candidate(PrefillAttentionParameters(kernel=kernel, writes_cache=writes), free)
+                    for kernel in PrefillKernel
+                    for writes in (False, True)
+                ),
+                _SYSTOLIC_ATTENTION,
+            )
+        case Family.DECODE_ATTENTION:
+            priors = [DecodeAttentionParameters(kernel=kernel) for kernel in DecodeKernel]
+            return (*(Candidate(prior, prior.fitted()) for prior in priors), _SYSTOLIC_ATTENTION)
+        case Family.MIXED_ATTENTION:
+            return (Candidate(MixedAttentionParameters(), _all_but(MixedAttentionParameters)),)
+        case Family.LATENT_PREFILL | Family.LATENT_DECODE:
+            free = _all_but(LatentAttentionParameters)
+            return tuple(Candidate(LatentAttentionParameters(kernel=kernel), free) for kernel in LatentKernel)
+        case Family.MOE:
+            return tuple(
+                Candidate(
+                    MoeParameters(library=library, remainder=remainder),
+                    _all_but(MoeParameters, *(() if library.value.default else ("untuned_fraction",))),
+                )
+                for library in GroupedLibrary
+                for remainder in Remainder
+            )
+        case family if family in COLLECTIVES:
+            return _collective_candidates(COLLECTIVES[family])
+        case Family.LAYER | Family.MODEL:
+            raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
+        case _:
+            return (Candidate(PointwiseParameters(), _all_but(PointwiseParameters)),)
+
+
+_SYSTOLIC_ATTENTION = Candidate(SystolicAttentionParameters(), tuple(facts_of(SystolicAttentionParameters)))
+
+
+def _quantised(activation: Dtype) -> tuple[Candidate, ...]:
+    """Products whose 8-bit activations are made by a kernel in the measured time: scaled by row, or by tensor."""
+    if STORED_BYTE[activation] > 1:
+        return ()
+    free = _all_but(QuantisedGemmParameters, "product.convert_flop_per_value", "product.launch_s")
+    return tuple(
+        Candidate(
+            QuantisedGemmParameters(GemmParameters(library=library), QuantiseParameters(read_passes=passes)), free
+        )
+        for library in (TileLibrary.CUBLAS_HOPPER, TileLibrary.CUTLASS_FP8_HOPPER)
+        for passes in (1.0, 2.0)
+    )
+
+
+def _collective_candidates(kind: CollectiveKind) -> tuple[Candidate, ...]:
+    switched = ("switch_s", "switch_link")
+    ring = _all_but(RingParameters, *switched)
+    match kind:
+        case CollectiveKind.ALL_REDUCE:
+            return (
+                Candidate(RingParameters(), ring),
+                Candidate(RingParameters(switch_group=8.0), tuple(facts_of(RingParameters))),
+                Candidate(DirectParameters(), tuple(facts_of(DirectParameters))),
+            )
+        case CollectiveKind.ALL_TO_ALL:
+            return (Candidate(RingParameters(), _all_but(RingParameters, *switched, "medium_hop_s", "medium_link")),)
+        case CollectiveKind.ALL_GATHER | CollectiveKind.REDUCE_SCATTER | CollectiveKind.POINT_TO_POINT:
+            return (Candidate(RingParameters(), ring),)
+
+
+def parameters_time(records: Records, device: Device, parameters: Parameters) -> Time:
+    """Time of every row of `records` by the model that `parameters` belong to, in the loop it was measured in.
+
+    Errors: RooflineError where the model is not one of this family, or the device lacks a link.
+    """
+    dims, formats, loop = records.dims, records.precision, records.loop
+    chip = chip_of(device, _arithmetic(records))
+    match parameters:
+        case GemmParameters():
+            output = max(formats.activation, Dtype.FP16, key=STORED_BYTE.__getitem__)
+            return gemm_time(
+                dims["m"],
+                dims["n"] * dims["copies"],
+                dims["k"],
+                chip=chip,
+                parameters=parameters,
+                activation=formats.activation,
+                weight=formats.weight,
+                output=output,
+                loop=loop,
+            )
+        case QuantisedGemmParameters():
+            return quantised_gemm_time(
+                dims["m"],
+                dims["n"],
+                dims["k"],
+                chip=chip,
+                parameters=parameters,
+                activation=formats.activation,
+                weight=formats.weight,
+                loop=loop,
+            )
+        case SystolicGemmParameters():
+            value_byte = STORED_BYTE[formats.activation]
+            return systolic_gemm_time(dims["m"], dims["n"], dims["k"], value_byte, chip, parameters)
+        case MoeParameters():
+            return moe_time(
+                dims["token"],
+                dims["hidden"],
+                dims["width"] / dims["tensor_parallel"],
+                dims["per_token"],
+                dims["experts"],
+                ranks=dims["expert_parallel"],
+                chip=chip,
+                parameters=parameters,
+                routing=_routing(records, parameters.remainder),
+                activation=formats.activation,
+                weight=formats.weight,
+                loop=loop,
+            )
+        case PrefillAttentionParameters() | DecodeAttentionParameters() | SystolicAttentionParameters():
+            return _attention_time(records, chip, parameters)
+        case MixedAttentionParameters():
+            names = ("new_token", "context", "decode_sequences", "decode_context", "heads", "kv_heads", "head_dim")
+            kv_byte = STORED_BYTE[formats.cache]
+            return mixed_attention_time(
+                *(dims[name] for name in names), kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
+            )
+        case LatentAttentionParameters():
+            names = ("sequences", "new_token", "context", "heads", "kv_rank", "rope_dim", "nope_dim", "value_dim")
+            kv_byte = STORED_BYTE[formats.cache]
+            return latent_attention_time(
+                *(dims[name] for name in names), kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
+            )
+        case PointwiseParameters():
+            return pointwise_time(dims["row"], dims["read_byte"], dims["write_byte"], chip, parameters, loop)
+        case RingParameters() | DirectParameters():
+            return _collective_time(records, device, parameters)
+
+
+def _arithmetic(records: Records) -> Dtype:
+    formats = records.precision
+    if records.family in (Family.GEMM, Family.MOE):
+        return arithmetic_dtype(formats.activation, formats.weight)
+    return formats.activation
+
+
+def _routing(records: Records, remainder: Remainder) -> Routing:
+    """How the records' generator routed: one exponent for all rows of a group."""
+    exponents = set(records.dims["routing_exponent"].tolist())
+    if len(exponents) != 1:
+        raise RooflineError(f"records: {records.name} mix routings {sorted(exponents)}. Split them first.")
+    exponent = exponents.pop()
+    return PowerLawRouting(exponent, remainder) if exponent else BalancedRouting()
+
+
+def _attention_time(
+    records: Records,
+    chip: Chip,
+    parameters: PrefillAttentionParameters | DecodeAttentionParameters | SystolicAttentionParameters,
+) -> Time:
+    dims, formats, loop = records.dims, records.precision, records.loop
+    query_byte, kv_byte = STORED_BYTE[formats.activation], STORED_BYTE[formats.cache]
+    heads = tuple(dims[name] for name in ("heads", "kv_heads", "head_dim", "window"))
+    sequences, new, context = (dims[name] for name in ("sequences", "new_token", "context"))
+    match parameters:
+        case PrefillAttentionParameters():
+            return prefill_attention_time(
+                sequences,
+                new,
+                context,
+                *heads,
+                query_byte=query_byte,
+                kv_byte=kv_byte,
+                chip=chip,
+                parameters=parameters,
+                loop=loop,
+            )
+        case DecodeAttentionParameters():
+            return decode_attention_time(
+                sequences, context, *heads, kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
+            )
+        case SystolicAttentionParameters():
+            token_byte = 2.0 * dims["heads"] * dims["head_dim"] * query_byte
+            cached = 2.0 * dims["kv_heads"] * dims["head_dim"] * kv_byte
+            if records.family is Family.DECODE_ATTENTION:
+                return systolic_decode_time(sequences, context, token_byte, cached, chip, parameters)
+            return systolic_prefill_time(sequences, new, context, token_byte, cached, chip, parameters)
+
+
+def _collective_time(records: Records, device: Device, parameters: RingParameters | DirectParameters) -> Time:
+    intra, inter = device.intra_node, device.inter_node
+    if intra is None:
+        raise RooflineError(f"link: {device.name} has no link in its profile, but {records.name} need one.")
+    reduces = float(records.precision.activation is not Dtype.INT8)
+    dims, kind = records.dims, COLLECTIVES[records.family]
+    link = replace(intra, domain_size=np.minimum(dims["node_size"], intra.domain_size))
+    return collective_time(
+        kind,
+        dims["payload_byte"],
+        dims["group_size"],
+        link,
+        inter,
+        parameters,
+        switch_reduces=reduces,
+        loop=records.loop,
+    )
+
+
+def record_time(records: Records, device: Device, calibration: Calibration) -> tuple[Time, Band]:
+    """Time of every row of `records` as `device` is calibrated for them, else from its datasheet; and the band.
+
+    Errors: RooflineError for families that have neither (whole layers, mixed batches and latent attention unfitted).
+    """
+    fitted = calibration.models.get(key_of(records))
+    if fitted is not None:
+        return parameters_time(records, device, fitted.parameters), fitted.band
+    works = tuple(work_of(records))
+    if not works:
+        raise RooflineError(
+            f"records: {records.name}: {device.name} has no calibration for {records.family}, and the datasheet model "
+            "does not cover it. Calibrate first: roofline calibrate."
+        )
+    times = [datasheet_time(group_of(work), device, WorkingSet(np.inf)) for work in works]
+    return add_times(times), calibration.bands[family_of(works[0])]
+
+
+def add_times(times: Sequence[Time]) -> Time:
+    """Kernels that run one after the other as one."""
+    names = ("compute_s", "memory_s", "link_s", "overhead_s", "total_s", "roofline_s")
+    return Time(*(np.asarray(sum(np.asarray(getattr(time, name)) for time in times)) for name in names))

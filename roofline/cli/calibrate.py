@@ -1,0 +1,134 @@
+"""`roofline calibrate`: fit the timing models of a device to measured kernels and write its profile."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import RooflineError
+
+
+def calibrate_command(
+    data: Annotated[list[Path], typer.Argument(help="Directories of measured records, or records files.")],
+    device: Annotated[str, typer.Option(help="The profile to calibrate: a name or a TOML file.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the calibrated profile here.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Use this library's rows where it has them, e.g. vllm.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Start from this device's calibration: a few rows are enough.")
+    ] = None,
+    fit_fraction: Annotated[float, typer.Option(help="Share of the rows to fit; the others judge.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Which rows are fitted.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Take rows of other devices too.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the fits as JSON.")] = False,
+) -> None:
+    """Fit the few physical parameters of a device's timing models to part of DATA and judge them on the rest."""
+    from ..calibrate.run import calibrate
+    from ..timing.transfer import transferred
+    from ..io.calibration import calibration_of, calibration_text, fitted_table
+    from ..io.datasets import read
+    from ..io.files import write_text
+    from ..io.profiles import load_target, profile_path
+
+    target = load_target(device)
+    results = [read(path) for path in data]
+    records = [group for found, _ in results for group in found]
+    refused = [item for _, items in results for item in items]
+    where = ", ".join(map(str, data))
+    own = tuple(group for group in records if force or group.device == target.device.name)
+    if not own:
+        found = ", ".join(sorted({group.device for group in records})) or "nothing"
+        raise RooflineError(
+            f"device: {where} has no rows of {target.device.name}; it has {found}. Give --device one of them, or --force."
+        )
+    relative = load_target(like) if like else None
+    prior = None
+    if relative is not None:
+        models = calibration_of(relative.calibration, relative.device.name).models
+        prior = transferred(models, relative.device, target.device)
+    with _progress() as progress:
+        fits, skipped = calibrate(
+            own,
+            target.device,
+            backend=backend,
+            fit_fraction=fit_fraction,
+            seed=seed,
+            date=datetime.now(UTC).date().isoformat(),
+            like=prior,
+            progress=progress,
+        )
+    if not fits:
+        reasons = "\n".join(f"  {' '.join(item.key)}: {item.reason}" for item in skipped)
+        raise RooflineError(f"records: nothing in {where} could be calibrated:\n{reasons}")
+    if output is not None:
+        text = profile_path(device).read_text("utf-8")
+        write_text(output, _named(_without_calibration(text), output.stem) + "\n" + calibration_text(fits))
+    if json_:
+        table = {f"{family} {label}": fitted_table(fitted) for (family, label), fitted in fits.items()}
+        typer.echo(json.dumps({"schema": "roofline.calibration/1", "fits": table}, indent=1, default=str))
+    else:
+        typer.echo(_summary(fits))
+    for item in skipped:
+        typer.echo(f"skipped {' '.join(item.key)}: {item.reason}", err=True)
+    left_out = sum(item.n for item in refused)
+    if left_out:
+        typer.echo(f"{left_out:,} rows or files of {where} were refused: {refused[0].reason}, …", err=True)
+    if output is not None:
+        typer.echo(f"wrote {output}", err=True)
+
+
+def _without_calibration(text: str) -> str:
+    """A profile's text up to its calibration."""
+    return (
+        re.split(r"^# Fitted by `roofline calibrate`|^\[calibration", text, maxsplit=1, flags=re.MULTILINE)[0].rstrip()
+        + "\n"
+    )
+
+
+def _named(text: str, name: str) -> str:
+    """A profile's text under another name: a profile is named as its file."""
+    return re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
+
+
+def _progress() -> Any:
+    """A context that shows what is being fitted, on stderr where that is a terminal."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+
+    @contextmanager
+    def shown() -> Any:
+        console = Console(stderr=True)
+        with console.status("reading") as status:
+            yield status.update
+
+    return shown()
+
+
+def _summary(fits: Any) -> str:
+    from rich.table import Table
+
+    from .screen import rendered
+
+    table = Table(title="errors on rows not fitted", title_justify="left")
+    for column in ("family", "format", "data", "fitted", "unseen", "excluded", "median", "mean", "bias", "in band"):
+        table.add_column(column, justify="left" if column in ("family", "format", "data") else "right")
+    for column in ("bare roofline", "undetermined"):
+        table.add_column(column, justify="right" if column == "bare roofline" else "left")
+    for (family, label), fitted in sorted(fits.items()):
+        known = fitted.evidence
+        table.add_row(
+            family,
+            label,
+            f"{known.backend} {known.version}".strip(),
+            *(f"{count:,}" for count in (known.fitted_rows, known.unseen_rows, known.excluded_rows)),
+            f"{known.median_ape:.1%}",
+            f"{known.mape:.1%}",
+            f"{known.bias:+.1%}",
+            f"{known.coverage:.0%}",
+            f"{known.roofline_median_ape:.0%}",
+            ", ".join(known.undetermined),
+        )
+    return rendered(table, width=200)

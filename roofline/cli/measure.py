@@ -1,0 +1,150 @@
+"""`roofline measure`: run kernels on this machine, and write what was seen as records or as a hardware profile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import RooflineError
+
+if TYPE_CHECKING:
+    from ..measure.session import Progress
+    from ..model import Model
+
+app = typer.Typer(no_args_is_help=True)
+
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer shapes and repeats: under a minute.")]
+DeviceName = Annotated[str, typer.Option("--device", help="cpu, or cuda (with torch).")]
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+@app.command("host")
+def host_command(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Write the profile to this NAME.toml.")],
+    quick: Quick = False,
+    device: DeviceName = "cpu",
+) -> None:
+    """Measure this machine's rates and write them as a hardware profile."""
+    from ..io.files import write_text
+    from ..io.profile_lint import lint_profile
+    from ..measure.host_profile import profile_text
+    from ..measure.session import DEVICES, measure_host
+
+    if output.suffix != ".toml":
+        raise RooflineError(f"output: {output.name!r} cannot hold a profile. Accepted: NAME.toml, such as host.toml.")
+    _choice("device", device, DEVICES)
+    require_writable(output)
+    with progress() as tell:
+        machine, measured, interrupted = measure_host(device, quick, tell)
+    write_text(output, profile_text(output.stem, machine, measured))
+    for finding in lint_profile(output):
+        typer.echo(f"{finding.severity}: {finding.field}: {finding.found}: {finding.why}", err=True)
+    typer.echo(f"{output}: {machine.title}. `roofline hardware show {output}` shows every figure.")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command("steps")
+def steps_command(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Write the records to this .json file.")],
+    library: Annotated[str, typer.Option("--library", help="numpy or torch.")] = "numpy",
+    quick: Quick = False,
+    model: Annotated[str | None, typer.Option("--model", help="A preset or config.json, not drawn layers.")] = None,
+    layers: Annotated[int | None, typer.Option("--layers", help="Only this many of the model's layers.")] = None,
+    device: DeviceName = "cpu",
+    profile: Annotated[str, typer.Option("--profile", help="Name of the profile that the records belong to.")] = "host",
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16 or fp16 (torch).")] = "fp32",
+    weights: Annotated[str | None, typer.Option("--weights", help="int8 (torch); else as --dtype.")] = None,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, with commas.")] = "",
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Reuse operands from cache; else weights come from DRAM.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all CPUs unless given.")] = None,
+    shots: Annotated[
+        int | None, typer.Option("--shots", help="Samples per record; else until the spread is known.")
+    ] = None,
+) -> None:
+    """Measure the steps of transformer layers and write one record per shape. Ctrl-C keeps what was measured."""
+    from ..io.datasets.own import write
+    from ..measure.campaign import check_steps
+    from ..measure.session import Request, measure_steps
+
+    require_writable(output)
+    request = Request(
+        library=library,
+        device=device,
+        profile=profile,
+        quick=quick,
+        cold=not warm,
+        threads=threads,
+        shots=shots,
+        activations=dtype,
+        weights=weights,
+        steps=check_steps([name.strip() for name in steps.split(",") if name.strip()]),
+    )
+    with progress() as tell:
+        file = measure_steps(request, _loaded(model, layers), tell)
+    write(output, file)
+    typer.echo(f"{output}: {len(file.records)} records of {library} on {file.environment.cpu_model}.")
+    if file.interrupted:
+        typer.echo("interrupted: the file holds what was measured until then.", err=True)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _loaded(name: str | None, layers: int | None) -> "Model | None":
+    """The model of a preset or file with its first `layers` layers, or None."""
+    from dataclasses import replace
+
+    from ..io.models import load_model
+
+    if name is None:
+        return None
+    model = load_model(name).model
+    if layers is None:
+        return model
+    if not 1 <= layers <= len(model.layers):
+        raise RooflineError(f"layers: {layers} is not accepted. Accepted: 1 to {len(model.layers)} for {model.name}.")
+    return replace(model, layers=model.layers[:layers])
+
+
+def _choice(field: str, value: str, accepted: tuple[str, ...]) -> None:
+    from ..errors import unknown
+
+    if value not in accepted:
+        raise unknown(field, value, accepted)
+
+
+def require_writable(path: Path) -> None:
+    """Errors: RooflineError where `path` could not be written at the end: told before minutes of measuring."""
+    import tempfile
+
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}."):
+            pass
+    except OSError as error:
+        raise RooflineError(
+            f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own."
+        ) from None
+
+
+@contextmanager
+def progress() -> Iterator["Progress"]:
+    """A progress bar on stderr, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def tell(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        yield tell

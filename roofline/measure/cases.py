@@ -1,0 +1,53 @@
+"""Which layers and batches are measured where nobody names one: drawn at random, the same on every machine."""
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+import numpy as np
+
+from ..model import Attention, Layer, Mlp, Model, Moe, Norm, Position
+from ..structs import NO_WINDOW
+from .campaign import Case
+from .steps import Form, StepShape
+
+
+def random_cases(
+    count: int, largest_hidden: int, largest_token: int, forms: Sequence[Form], seed: int = 0
+) -> Iterator[Case]:
+    """`count` layers and batches, drawn log-uniformly; the same for every library and machine.
+
+    MHA, GQA and MQA, full and sliding, gated, plain and MoE; prefill, chunks and decode in turn.
+    """
+    draw = np.random.default_rng(seed)
+
+    def size(low: int, high: int) -> int:
+        return round(float(np.exp(draw.uniform(np.log(low), np.log(high)))))
+
+    for number in range(count):
+        head_dim = int(draw.choice([32, 64, 128]))
+        heads = max(size(256, largest_hidden) // head_dim, 1)
+        groups = [group for group in (1, 2, 4, 8, heads) if heads % group == 0]
+        window = float(size(32, 512)) if number % 4 == 3 else NO_WINDOW
+        attention = Attention(float(heads), float(heads // int(draw.choice(groups))), float(head_dim), window)
+        hidden = heads * head_dim
+        gated = bool(draw.integers(2))
+        width = float(size(hidden, 4 * hidden))
+        routed = Moe(float(draw.choice([4, 8, 16])), float(draw.choice([1, 2, 4])), float(ceil(width / 4)), gated)
+        layer = Layer(attention, routed if number % 6 == 5 else Mlp(width, gated))
+        model = Model(
+            name=f"drawn-{number}",
+            family="drawn",
+            hidden=float(hidden),
+            vocabulary=float(size(1024, 16384)),
+            layers=(layer,),
+            tied_embeddings=True,
+            max_context=65536.0,
+            norm=Norm.RMS if gated else Norm.LAYER,
+            position=Position.ROTARY,
+        )
+        shape = (
+            StepShape(size(1, 4), size(16, largest_token), 0),
+            StepShape(size(1, 32), 1, size(16, 4 * largest_token)),
+            StepShape(size(1, 2), size(8, largest_token // 2), size(16, largest_token)),
+        )[number % 3]
+        yield Case(model, layer, forms[number % len(forms)], shape)

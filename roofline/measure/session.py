@@ -1,0 +1,258 @@
+"""One run of measurements: sets the machine up, keeps what was measured when interrupted, and tells its progress."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ..errors import RooflineError, unknown
+from ..io.datasets.own import SCHEMA, Measurement, RecordFile
+from ..model import Model
+from ..structs import Dtype
+from ..workload import AttentionKind, Precision
+from .campaign import Case, Settings, measure_case, measure_layer, measure_model
+from .cases import random_cases
+from .environment import bind, cores, environment, last_level_byte
+from .host_profile import Machine, Measured
+from .library import Library
+from .machine import sizes, this_cpu, this_gpu
+from .microbench import Bench, Rate, rates
+from .numpy_executor import NumpyLibrary
+from .steps import Form, StepShape
+from .timer import QUICK, Budget, Clock, EventClock, WallClock
+from .torch_executor import TorchLibrary, require_torch
+
+LIBRARIES = ("numpy", "torch")
+DEVICES = ("cpu", "cuda")
+FORMATS = (Dtype.FP32, Dtype.BF16, Dtype.FP16)
+AGAIN = 5
+"""Every fifth case is measured twice, the second time at the end: the machine's noise."""
+
+Found = TypeVar("Found")
+
+
+class Progress(Protocol):
+    """Told what is done out of `total`."""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """`what` comes next."""
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """A Progress that tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `measure steps` was asked for. `threads` None: all CPUs. `shots` None: as the budget says.
+
+    `weights`: int8, or None for the format of activations. `steps`: only these, empty for all.
+    """
+
+    library: str = "numpy"
+    device: str = "cpu"
+    profile: str = "host"
+    quick: bool = False
+    cold: bool = True
+    threads: int | None = None
+    shots: int | None = None
+    activations: str = "fp32"
+    weights: str | None = None
+    steps: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A library on a device, ready to measure."""
+
+    library: Library
+    clock: Clock
+    eager_clock: Clock
+    accelerator: str | None
+
+
+def target(library: str, device: str, activations: Dtype = Dtype.FP32, weights: Dtype | None = None) -> Target:
+    """The Target of the two names.
+
+    Errors: RooflineError for an unknown name, a missing library or GPU, or a format that the library does not run.
+    """
+    if library not in LIBRARIES:
+        raise unknown("library", library, LIBRARIES)
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if library == "numpy":
+        if device != "cpu" or activations is not Dtype.FP32 or weights is not None:
+            raise RooflineError("library: numpy runs fp32 on the cpu only. For the rest: --library torch.")
+        return Target(NumpyLibrary(), WallClock(), WallClock(), None)
+    executor = TorchLibrary(activations, weights, device)
+    if device == "cpu":
+        return Target(executor, WallClock(), WallClock(), None)
+    cuda = executor.torch.cuda
+    return Target(executor, EventClock(cuda), EventClock(cuda, captured=False), cuda.get_device_name())
+
+
+def kept(found: Iterable[Found]) -> tuple[tuple[Found, ...], bool]:
+    """What an iterator gave, and whether Ctrl-C ended it."""
+    taken: list[Found] = []
+    try:
+        for item in found:
+            taken.append(item)
+    except KeyboardInterrupt:
+        return tuple(taken), True
+    return tuple(taken), False
+
+
+def dtype_named(field: str, text: str, accepted: Sequence[Dtype]) -> Dtype:
+    """The format called `text`. Errors: RooflineError naming `field`."""
+    if text not in {dtype.value for dtype in accepted}:
+        raise unknown(field, text, [dtype.value for dtype in accepted])
+    return Dtype(text)
+
+
+def measure_steps(request: Request, model: Model | None = None, tell: Progress = silent) -> RecordFile:
+    """Records of the steps of drawn layers, or of `model` with its layers and its whole steps, until Ctrl-C.
+
+    Errors: RooflineError for a request that this machine cannot serve.
+    """
+    activations = dtype_named("dtype", request.activations, FORMATS)
+    weights = dtype_named("weights", request.weights, (Dtype.INT8,)) if request.weights else None
+    chosen = target(request.library, request.device, activations, weights)
+    threads = len(cores()) if request.threads is None else request.threads
+    bind(cores(), threads)
+    chosen.library.use_threads(threads)
+    matrices = weights or activations
+    settings = Settings(
+        budget=_budget(request),
+        clock=chosen.clock,
+        eager_clock=chosen.eager_clock,
+        cold=request.cold,
+        cache_byte=_cache_byte(chosen),
+        precision=Precision(matrices, matrices, activations, activations),
+        steps=request.steps or None,
+    )
+    state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
+    forms = FORMS[request.library]
+    if model is None:
+        found = _drawn(chosen.library, settings, forms, request.quick, tell)
+    else:
+        found = _of_model(model, chosen.library, settings, forms, request.quick, tell)
+    records, interrupted = kept(found)
+    return RecordFile(SCHEMA, state, records, interrupted)
+
+
+FORMS = {
+    "numpy": (Form(AttentionKind.UNFUSED),),
+    "torch": (Form(AttentionKind.UNFUSED), Form(AttentionKind.FUSED)),
+}
+"""How each library runs attention: NumPy has no fused kernel."""
+
+
+def _budget(request: Request) -> Budget:
+    base = QUICK if request.quick else Budget()
+    if request.shots is None:
+        return base
+    if request.shots < 1:
+        raise RooflineError(f"shots: {request.shots} is not accepted. Accepted: 1 or more samples per record.")
+    return Budget(base.warm_up_s, request.shots, request.shots, 0.0, 60.0, 0.0, base.sample_s)
+
+
+def _cache_byte(chosen: Target) -> float:
+    if isinstance(chosen.library, TorchLibrary) and chosen.library.device == "cuda":
+        return max(this_gpu(chosen.library.torch).level_byte.values())
+    return last_level_byte()
+
+
+def _drawn(
+    library: Library, settings: Settings, forms: Sequence[Form], quick: bool, tell: Progress
+) -> Iterator[Measurement]:
+    """Steps of drawn layers, each shape once; then every fifth layer again."""
+    count, hidden, token = (16, 1024, 256) if quick else (72, 2048, 1024)
+    cases = list(random_cases(count, hidden, token, forms))
+    passes = (cases, cases[::AGAIN])
+    total, done = sum(map(len, passes)), 0
+    for each in passes:
+        seen: set[object] = set()
+        for case in each:
+            tell(done, total, f"{case.model.name}, {case.shape.token} tokens")
+            yield from measure_case(case, library, settings, seen)
+            done += 1
+    tell(total, total, "")
+
+
+def _of_model(
+    model: Model, library: Library, settings: Settings, forms: Sequence[Form], quick: bool, tell: Progress
+) -> Iterator[Measurement]:
+    """Steps, a layer and the whole of `model`: prefill of several lengths, decode at several batches and contexts."""
+    shapes = [StepShape(1, 64, 0), StepShape(1, 1, 64), StepShape(4, 1, 256)]
+    if not quick:
+        shapes += [StepShape(1, 256, 0), StepShape(2, 512, 0), StepShape(1, 1, 512), StepShape(16, 1, 512)]
+    longest = int(model.max_context)
+    shapes = [
+        shape for shape in shapes if shape.new_token + shape.context <= longest and (model.causal or not shape.context)
+    ]
+    seen: set[object] = set()
+    pairs = [(form, shape) for form in forms for shape in shapes]
+    for done, (form, shape) in enumerate(pairs):
+        tell(done, len(pairs), f"{model.name}, {shape.sequences} x {shape.new_token} tokens behind {shape.context}")
+        for layer in dict.fromkeys(model.layers):
+            case = Case(model, layer, form, shape)
+            yield from measure_case(case, library, settings, seen)
+            if settings.steps is None:
+                yield measure_layer(case, library, settings)
+        if settings.steps is None:
+            yield measure_model(model, form, shape, library, settings)
+    tell(len(pairs), len(pairs), "")
+
+
+def measure_host(device: str, quick: bool, tell: Progress = silent) -> tuple[Machine, Measured, bool]:
+    """Microbenchmarks of this CPU (with NumPy, and torch where it is installed; one thread and all), or of its GPU; and
+    whether Ctrl-C ended them. Errors: RooflineError where torch or the GPU is missing.
+    """
+    available = cores()
+    if device == "cuda":
+        targets, machine = [target("torch", "cuda")], this_gpu(require_torch())
+        counts = [len(available)]
+    else:
+        targets, machine = [target(name, device) for name in LIBRARIES if name == "numpy" or _has_torch()], this_cpu()
+        counts = sorted({1, len(available)})
+    benches = [
+        Bench(chosen.library, chosen.clock, QUICK if quick else Budget(most_s=2.0), threads)
+        for threads in counts
+        for chosen in targets
+    ]
+    work = sizes(machine, quick)
+
+    def run() -> Iterator[Rate]:
+        total = len(benches) * work.count
+        for number, bench in enumerate(benches):
+            bind(available, bench.threads)
+            bench.library.use_threads(bench.threads)
+            for done, rate in enumerate(rates(bench, work), start=number * work.count + 1):
+                tell(done, total, f"{rate.benchmark} {rate.size:g}, {bench.library.name}, threads: {bench.threads}")
+                yield rate
+
+    found, interrupted = kept(run())
+    fastest = max((rate.best_per_s for rate in found if rate.benchmark == "gemm"), default=0.0)
+    narrow, stopped = kept(_narrow(device, benches[-1], work.gemm[-1], fastest))
+    return machine, Measured(found, dict(narrow), dict(work.level_byte)), interrupted or stopped
+
+
+def _narrow(device: str, bench: Bench, order: int, fp32_flop_per_s: float) -> Iterator[tuple[Dtype, Rate]]:
+    """GEMM rates in formats that are faster than fp32: bf16 where a CPU has it, both 16-bit formats on a GPU."""
+    if not isinstance(bench.library, TorchLibrary):
+        return
+    found = {}
+    for dtype in {"cpu": (Dtype.BF16,), "cuda": (Dtype.BF16, Dtype.FP16)}[device]:
+        library = TorchLibrary(dtype, None, device)
+        rate = Bench(library, bench.clock, bench.budget, bench.threads).gemm(order)
+        if rate.best_per_s > fp32_flop_per_s:
+            found[dtype] = rate
+    best = max(found.values(), key=lambda rate: rate.best_per_s, default=None)
+    yield from ((dtype, best) for dtype in found if best is not None)  # hardware has one rate for both
+
+
+def _has_torch() -> bool:
+    try:
+        require_torch()
+    except RooflineError:
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""Timing one operation again and again. Contention only ever adds time: the fast side of the samples is the evidence.
+
+A sample is one turn of `inner` executions; all samples are kept. The clock decides what a turn is: wall time on a CPU,
+events around a replayed graph on a GPU.
+"""
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import RooflineError
+from ..structs import Array
+
+Call = Callable[[int], Any]
+"""Executes once; the argument counts executions, so that operand copies can take turns."""
+
+FAST_QUANTILE = 0.2
+"""The quantile of the samples that stands for an undisturbed machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long one record may take, and when it is good enough.
+
+    Repeats until `least_sample` samples and `least_s` seconds are there and the fast side is known to `spread` (see
+    `fast_spread`), and stops in any case after `most_s` seconds or `most_sample` samples. A sample takes at least
+    `sample_s`, so that the clock's resolution does not matter.
+    """
+
+    warm_up_s: float = 0.02
+    least_sample: int = 7
+    most_sample: int = 200
+    least_s: float = 0.1
+    most_s: float = 1.0
+    spread: float = 0.03
+    sample_s: float = 100e-6
+
+
+QUICK = Budget(warm_up_s=0.01, least_sample=5, most_sample=100, least_s=0.03, most_s=0.25)
+"""For a first look: a quarter of a second per record at most, unless one execution takes longer."""
+
+
+class Clock(Protocol):
+    """Measures turns of executions on one kind of device."""
+
+    def finish(self) -> None:
+        """Wait until all that was launched is done."""
+
+    def turn(self, copies: int) -> int:
+        """What the executions of a turn must be a multiple of, so that `copies` copies of operands all take turns."""
+
+    def turns(self, call: Call, inner: int) -> Iterator[float]:
+        """Seconds per turn of `inner` executions, one turn per item, without end."""
+
+
+class WallClock:
+    """Wall time of the host: for libraries that return when the work is done."""
+
+    def finish(self) -> None:
+        """Nothing: it is done."""
+
+    def turn(self, copies: int) -> int:
+        """1: the copies go on taking turns from one turn to the next."""
+        return 1
+
+    def turns(self, call: Call, inner: int) -> Iterator[float]:
+        """Every turn executes the next `inner` copies."""
+        done = 0
+        while True:
+            start = perf_counter()
+            for index in range(done, done + inner):
+                call(index)
+            yield perf_counter() - start
+            done += inner
+
+
+@dataclass(frozen=True, slots=True)
+class EventClock:
+    """Events on a device's stream around one turn, captured as a graph (so that the host's launches do not count) or
+    launched one by one.
+
+    `device`: a module that has Event, CUDAGraph, graph and synchronize as torch.cuda does.
+    """
+
+    device: Any
+    captured: bool = True
+
+    def finish(self) -> None:
+        """Wait for the device."""
+        self.device.synchronize()
+
+    def turn(self, copies: int) -> int:
+        """All copies: a graph executes the same ones again."""
+        return copies
+
+    def turns(self, call: Call, inner: int) -> Iterator[float]:
+        """Every turn executes the same `inner` copies."""
+        run = self._captured(call, inner) if self.captured else lambda: _each(call, inner)
+        start, end = (self.device.Event(enable_timing=True) for _ in range(2))
+        while True:
+            start.record()
+            run()
+            end.record()
+            self.device.synchronize()
+            yield start.elapsed_time(end) * 1e-3
+
+    def _captured(self, call: Call, inner: int) -> Callable[[], Any]:
+        graph = self.device.CUDAGraph()
+        with self.device.graph(graph):
+            _each(call, inner)
+        replay: Callable[[], Any] = graph.replay
+        return replay
+
+
+def _each(call: Call, inner: int) -> None:
+    for index in range(inner):
+        call(index)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Seconds per execution, one value per turn, in the order in which they were measured."""
+
+    seconds: Array
+
+    @property
+    def median_s(self) -> float:
+        """The median."""
+        return float(np.median(self.seconds))
+
+    @property
+    def fast_s(self) -> float:
+        """The fast side: the 20th percentile."""
+        return float(np.quantile(self.seconds, FAST_QUANTILE))
+
+    @property
+    def fast_spread(self) -> float:
+        """How well the fast side is known: its distance from the fastest sample, as a fraction."""
+        return float(self.fast_s / np.min(self.seconds) - 1.0)
+
+    @property
+    def interval_s(self) -> tuple[float, float]:
+        """95 % confidence interval of the median, from order statistics (binomial, normal approximation; David and
+        Nagaraja, Order Statistics, section 7.1): the whole range for five samples or fewer.
+        """
+        ordered = np.sort(self.seconds)
+        half = 1.96 * math.sqrt(ordered.size) / 2.0
+        low = max(math.floor(ordered.size / 2.0 - half), 0)
+        return float(ordered[low]), float(ordered[ordered.size - 1 - low])
+
+
+def time_call(call: Call, budget: Budget, clock: Clock, *, turn: int = 1) -> Samples:
+    """The Samples of `call`; `turn`: executions of a turn are a multiple of this where copies must all take turns.
+
+    Errors: RooflineError where the operation takes no measurable time.
+    """
+    with _no_garbage_collection():
+        inner = _inner(call, budget, clock, turn)
+        found: list[float] = []
+        started = perf_counter()
+        for elapsed in clock.turns(call, inner):
+            if elapsed <= 0.0:
+                raise RooflineError("time: an operation took no measurable time. Give larger shapes.")
+            found.append(elapsed / inner)
+            spent = perf_counter() - started
+            samples = len(found)
+            if samples >= budget.most_sample or spent >= budget.most_s:
+                break
+            enough = samples >= budget.least_sample and spent >= budget.least_s
+            if enough and Samples(np.array(found)).fast_spread <= budget.spread:
+                break
+    return Samples(np.array(found))
+
+
+def _inner(call: Call, budget: Budget, clock: Clock, turn: int) -> int:
+    """Executions of one turn: as many as take `sample_s`, found while warming up."""
+    started, done = perf_counter(), 0
+    while done < turn or perf_counter() - started < budget.warm_up_s:
+        call(done)
+        clock.finish()
+        done += 1
+        if perf_counter() - started > budget.most_s:
+            break
+    each_s = max((perf_counter() - started) / done, 1e-9)
+    return max(math.ceil(budget.sample_s / each_s / turn), 1) * turn
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

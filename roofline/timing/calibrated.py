@@ -1,0 +1,149 @@
+"""Timing of a step's kernels by fitted models: each work is handed to the formula that its parameters belong to."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from ..device import Device
+from ..errors import InfeasibleError
+from ..kernels import Work
+from ..kernels.attention import FusedAttention
+from ..kernels.collective import Collective
+from ..kernels.gemm import Gemm
+from ..kernels.moe import ExpertLayer
+from ..kernels.pointwise import Pointwise
+from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
+from .calibration import Fitted, Parameters
+from .chip import chip_of
+from .collective import DirectParameters, RingParameters, collective_time
+from .decode_attention import DecodeAttentionParameters, decode_attention_time
+from .gemm import GemmParameters, gemm_time
+from .moe import MoeParameters, moe_time
+from .pointwise import PointwiseParameters, pointwise_time
+from .prefill_attention import PrefillAttentionParameters, prefill_attention_time
+from .quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
+from .routing import UniformRouting
+from .systolic import SystolicAttentionParameters, SystolicGemmParameters, systolic_decode_time, systolic_gemm_time
+from .systolic import systolic_prefill_time
+from .time import Time
+
+
+def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Time:
+    """Time of one execution of each kernel of `work` in a model's step: operands from DRAM, launched from a graph.
+
+    `fitted` has the entries of calibration.keys_of(work). Shapes as the Work's.
+    Errors: InfeasibleError where the device has no link that a collective needs.
+    """
+    parameters = tuple(entry.parameters for entry in fitted)
+    match work, parameters[0]:
+        case Gemm(), GemmParameters() as own:
+            dtype = arithmetic_dtype(work.activation, work.weight)
+            time = gemm_time(
+                work.m,
+                work.n * work.copies,
+                work.k,
+                chip=chip_of(device, dtype),
+                parameters=own,
+                activation=work.activation,
+                weight=work.weight,
+                output=work.output,
+            )
+        case Gemm(), QuantisedGemmParameters() as own:
+            time = quantised_gemm_time(
+                work.m,
+                work.n * work.copies,
+                work.k,
+                chip=chip_of(device, work.activation),
+                parameters=own,
+                activation=work.activation,
+                weight=work.weight,
+            )
+        case Gemm(), SystolicGemmParameters() as own:
+            value_byte = STORED_BYTE[work.activation]
+            time = systolic_gemm_time(
+                work.m, work.n * work.copies, work.k, value_byte, chip_of(device, work.activation), own
+            )
+        case ExpertLayer(), MoeParameters() as own:
+            time = moe_time(
+                work.token,
+                work.hidden,
+                work.width,
+                work.per_token,
+                work.experts,
+                ranks=work.experts / work.local_experts,
+                chip=chip_of(device, arithmetic_dtype(work.activation, work.weight)),
+                parameters=own,
+                routing=UniformRouting(),
+                activation=work.activation,
+                weight=work.weight,
+            )
+        case FusedAttention(), (
+            PrefillAttentionParameters() | DecodeAttentionParameters() | SystolicAttentionParameters()
+        ) as own:
+            time = _attention_time(work, device, own)
+        case Collective(), RingParameters() | DirectParameters() as own:
+            if device.intra_node is None:
+                raise InfeasibleError(f"link: {device.name} has no link between devices in its profile.")
+            payload = work.row * work.row_byte
+            time = collective_time(work.kind, payload, work.group, device.intra_node, device.inter_node, own)
+        case Pointwise(), PointwiseParameters():
+            time = _pointwise_time(work, device, parameters)
+        case _, own:
+            raise TypeError(f"{type(own).__name__} are no parameters of {type(work).__name__}")
+    return time
+
+
+def _attention_time(
+    work: FusedAttention,
+    device: Device,
+    parameters: PrefillAttentionParameters | DecodeAttentionParameters | SystolicAttentionParameters,
+) -> Time:
+    shape = work.shape
+    chip = chip_of(device, shape.query)
+    query_byte, kv_byte = STORED_BYTE[shape.query], STORED_BYTE[shape.cache]
+    heads = (shape.heads, shape.kv_heads, shape.head_dim, shape.window)
+    match parameters:
+        case PrefillAttentionParameters():
+            return prefill_attention_time(
+                shape.sequences,
+                shape.new_token,
+                shape.context,
+                *heads,
+                query_byte=query_byte,
+                kv_byte=kv_byte,
+                causal=shape.causal,
+                chip=chip,
+                parameters=replace(parameters, writes_cache=False),  # kv_append is a kernel of its own in a step
+            )
+        case DecodeAttentionParameters():
+            return decode_attention_time(
+                shape.sequences, shape.context, *heads, kv_byte=kv_byte, chip=chip, parameters=parameters
+            )
+        case SystolicAttentionParameters():
+            token_byte = 2.0 * shape.heads * shape.head_dim * query_byte
+            cached = shape.cache_value * kv_byte
+            if work.decoding:
+                return systolic_decode_time(shape.sequences, shape.context, token_byte, cached, chip, parameters)
+            new, old = shape.new_token, shape.context
+            return systolic_prefill_time(shape.sequences, new, old, token_byte, cached, chip, parameters)
+
+
+def _pointwise_time(work: Pointwise, device: Device, parameters: Sequence[Parameters]) -> Time:
+    """All kernels of the group at once: their parameters become arrays over the kernels."""
+    names = [entry.name for entry in fields(PointwiseParameters)]
+    columns: dict[str, Any] = {name: np.array([getattr(p, name) for p in parameters]) for name in names}
+    stacked = PointwiseParameters(**columns)
+    written = work.write_byte + work.kv_write_byte
+    chip = chip_of(device, next(iter(device.matrix_flop_per_s), Dtype.BF16))
+    time = pointwise_time(work.row, work.read_byte, written, chip, stacked)
+    fused = (1.0 - work.launch) * stacked.launch_s
+    return Time(
+        time.compute_s,
+        time.memory_s,
+        time.link_s,
+        time.overhead_s - fused,
+        np.maximum(time.total_s - fused, time.roofline_s),
+        time.roofline_s,
+    )

@@ -1,0 +1,49 @@
+"""Parameters of one device for another: scaled by what the datasheets of both say."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..device import Device
+from ..structs import Dtype
+from .calibration import Fitted, Key, Parameters
+from .chip import chip_of
+from .parameter import Scaling, facts_of, value_of, with_values
+
+
+def transferred(models: Mapping[Key, Fitted], source: Device, target: Device) -> dict[Key, Fitted]:
+    """The fits of `source` with parameters scaled to `target`; bands and evidence stay those of the source.
+
+    Left out: formats that the target does not compute in natively, since its kernels are others there.
+    """
+    found = {}
+    for key, fitted in models.items():
+        dtype = _arithmetic(key)
+        if dtype in target.matrix_flop_per_s and dtype in source.matrix_flop_per_s:
+            parameters = scaled(fitted.parameters, source, target, dtype)
+            found[key] = replace(fitted, parameters=parameters, transferred_from=source.name)
+    return found
+
+
+def _arithmetic(key: Key) -> Dtype:
+    """The format that a key's kernels compute in."""
+    first = key[1].split("/")[0].split("_")[0]
+    return {"fp8": Dtype.FP8, "int8": Dtype.INT8}.get(first, Dtype.BF16) if "weight_only" not in key[1] else Dtype.BF16
+
+
+def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype) -> Parameters:
+    """`parameters` of `source` for `target`, each as its Scaling says, within its bounds."""
+    chips = chip_of(source, dtype), chip_of(target, dtype)
+    unit = chips[1].flop_per_clock / chips[0].flop_per_clock
+    links = source.intra_node, target.intra_node
+    link = links[0].bandwidth_byte_per_s / links[1].bandwidth_byte_per_s if links[0] and links[1] else 1.0
+    factor = {
+        Scaling.PORTABLE: 1.0,
+        Scaling.WITH_FLOP_PER_CLOCK: unit,
+        Scaling.AGAINST_FLOP_PER_CLOCK: 1.0 / unit,
+        Scaling.AGAINST_LINK: link,
+    }
+    values = {
+        name: min(max(value_of(parameters, name) * factor[facts.scaling], facts.low), facts.high)
+        for name, facts in facts_of(type(parameters)).items()
+    }
+    return with_values(parameters, values)
