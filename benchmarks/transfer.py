@@ -42,8 +42,8 @@ def main():
             error = np.abs(1 / ratio - 1)
             found[key[0]].append((low, high, ratio.size))
             print(
-                f"{source + ' -> ' + target:42s} {key[0]:18s} {key[1]:10s} {np.median(error):7.1%} {np.mean(error):7.1%} "
-                f"{np.median(1 / ratio - 1):+7.1%}   {low:.2f} to {high:.2f}"
+                f"{source + ' -> ' + target:42s} {key[0]:18s} {key[1]:10s} {np.median(error):7.1%} "
+                f"{np.mean(error):7.1%} {np.median(1 / ratio - 1):+7.1%}   {low:.2f} to {high:.2f}"
             )
     lines = ["# Bands of parameters carried over between devices. Written by benchmarks/transfer.py; do not edit."]
     for family, rows in sorted(found.items()):

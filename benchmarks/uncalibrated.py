@@ -2,7 +2,8 @@
 
 Compares `datasheet_time` with the measured kernels of ROOFLINE_DATA whose large operand does not fit the cache twice
 (benchmark loops keep smaller ones warm, a model's step does not), and keeps, per kernel family, the 10 % and 90 %
-quantiles of measured / predicted, widened to hold the prediction itself; devices, backends and formats count alike, whatever their number of rows.
+quantiles of measured / predicted, widened to hold the prediction itself; devices, backends and formats count alike,
+whatever their number of rows.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/uncalibrated.py
 """
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from roofline.calibrate.work import group_of, work_of
 from roofline.io.calibration import UNCALIBRATED
 from roofline.io.datasets import read
 from roofline.io.files import write_text
 from roofline.io.profiles import load_device
 from roofline.timing import KernelFamily, WorkingSet, family_of
 from roofline.timing.datasheet import datasheet_time
-from roofline.calibrate.work import group_of, work_of
 
 FOLDERS = ("aiconfigurator", "vidur")
 COLD = WorkingSet(np.inf)
@@ -59,7 +60,8 @@ def main():
     lines = [
         "# Bands of datasheet timing: measured / predicted, 10 % and 90 % quantiles, averaged over groups of records.",
         "# Written by benchmarks/uncalibrated.py; do not edit.",
-        'summary = "Uncalibrated: datasheet rates x typical efficiencies; the band is what that missed on A100 and H100."',
+        'summary = "Uncalibrated: datasheet rates x typical efficiencies; '
+        'the band is what that missed on A100 and H100."',
     ]
     for family in KernelFamily:
         rows = found[family]

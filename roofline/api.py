@@ -103,7 +103,7 @@ def predict(
     device: str | Target,
     *,
     batch: int = 32,
-    input: int = 2048,  # noqa: A002 - the field's own name, as on the command line
+    input: int = 2048,
     output: int = 256,
     tp: int | None = None,
     pp: int = 1,

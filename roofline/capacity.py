@@ -28,7 +28,8 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """`max_batch`: requests of the scenario's length that fit (0: none). `max_context`: tokens per request that fit at
-    the scenario's batch, at most the model's own limit. `changes`: what would make it fit (empty when it does)."""
+    the scenario's batch, at most the model's own limit. `changes`: what would make it fit (empty when it does).
+    """
 
     footprint: Footprint
     fits: bool

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .errors import RooflineError
-from .structs import Dtype
+from .structs import Dtype, Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Link:
     """One direction of one device's connection to the others of its domain."""
 
     bandwidth_byte_per_s: float
-    domain_size: float
+    domain_size: Number
     latency_s: float
 
 

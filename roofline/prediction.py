@@ -280,7 +280,8 @@ def decode_bound(where: Deployment, scenario: Scenario) -> NDArray[np.intp]:
 
 def _first_change(at: Callable[[Array], NDArray[np.intp]], start: int, limit: int) -> tuple[int, Bound] | None:
     """The smallest value above `start` whose bound differs from that at `start`, searched on a grid of 5 % steps and
-    then between its neighbours."""
+    then between its neighbours.
+    """
     grid = integers(np.geomspace(start, limit, 240).round())
     bounds = at(grid)
     changed = np.flatnonzero(bounds != bounds[0])

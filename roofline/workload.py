@@ -8,7 +8,8 @@ from .structs import MANTISSA_RANK, Dtype, Number
 
 class AttentionKind(StrEnum):
     """`fused`: flash attention and flash decoding over a paged cache, projections merged. `unfused`: every step is a
-    kernel of its own that goes through memory, as a plain implementation does."""
+    kernel of its own that goes through memory, as a plain implementation does.
+    """
 
     FUSED = "fused"
     UNFUSED = "unfused"
@@ -96,7 +97,8 @@ class Parallelism:
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A static batch: `batch` requests in flight over all replicas, each of `input_token` prompt tokens that generates
-    `output_token` tokens, under a precision and a parallelism. Numbers may be arrays."""
+    `output_token` tokens, under a precision and a parallelism. Numbers may be arrays.
+    """
 
     batch: Number
     input_token: Number

@@ -53,7 +53,7 @@ def imports(path: Path, root: Path) -> set[str]:
             parts = (*base, *(node.module or "").split(".")) if node.module else base
             found |= {parts[0]} if parts and parts[0] else {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "roofline":
-            found.add((node.module.split(".") + [node.names[0].name])[1])
+            found.add([*node.module.split("."), node.names[0].name][1])
     return found
 
 

@@ -1,1 +1,1 @@
-
+"""From measured records to the parameters of a device."""

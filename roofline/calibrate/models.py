@@ -83,7 +83,8 @@ def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
 
 def candidates(records: Records) -> tuple[Candidate, ...]:
     """The models to try for `records`: one for each kernel that libraries are known to have. A fit on part of the rows
-    decides between them, not the name of a device or a backend. Errors: RooflineError for a family without a model."""
+    decides between them, not the name of a device or a backend. Errors: RooflineError for a family without a model.
+    """
     formats = records.precision
     match records.family:
         case Family.GEMM:
@@ -219,10 +220,10 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
                 *(dims[name] for name in names), kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
             )
         case LatentAttentionParameters():
-            names = ("sequences", "new_token", "context", "heads", "kv_rank", "rope_dim", "nope_dim", "value_dim")
+            latent = ("sequences", "new_token", "context", "heads", "kv_rank", "rope_dim", "nope_dim", "value_dim")
             kv_byte = STORED_BYTE[formats.cache]
             return latent_attention_time(
-                *(dims[name] for name in names), kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
+                *(dims[name] for name in latent), kv_byte=kv_byte, chip=chip, parameters=parameters, loop=loop
             )
         case PointwiseParameters():
             return pointwise_time(dims["row"], dims["read_byte"], dims["write_byte"], chip, parameters, loop)

@@ -1,4 +1,4 @@
-"""From measured records to the calibration of a device: pick the kernel, fit its parameters, judge them on other rows."""
+"""From measured records to a device's calibration: pick the kernel, fit its parameters, judge them on other rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +69,8 @@ class Skipped:
 
 def grouped(records: Iterable[Records], backend: str | None) -> dict[Key, tuple[Records, ...]]:
     """Records by calibration key, of one backend and release each: `backend` where it has the key, else the one with
-    the most rows; its latest release. Eager loops (a host's launch floor) are left out where there are graphs."""
+    the most rows; its latest release. Eager loops (a host's launch floor) are left out where there are graphs.
+    """
     keys: dict[Key, list[Records]] = {}
     for group in records:
         if group.family not in (Family.LAYER, Family.MODEL):
@@ -158,7 +159,8 @@ def _fit(rows: Rows, device: Device, candidate: Candidate, *, weak: bool = False
 
 def _out_of_fold(everything: Rows, device: Device, candidate: Candidate, rows: NDArray[np.intp]) -> Array:
     """Measured over predicted of `rows`, each predicted by a fit that did not see it (five folds): what the band of few
-    rows is made of, since a fit always looks better on its own rows."""
+    rows is made of, since a fit always looks better on its own rows.
+    """
     ratios = []
     for fold in np.array_split(rows, FOLDS):
         others = np.setdiff1d(rows, fold)
@@ -192,7 +194,7 @@ def _screened(
         scores.append(float(np.mean(np.abs(np.log(_ratio(everything, device, found.parameters, judge))))))
     if not np.isfinite(min(scores)):
         raise RooflineError(
-            f"records: {few.measured_s.size} rows of {everything.groups[0].name} determine no model. Measure more shapes."
+            f"records: {few.measured_s.size} rows of {everything.groups[0].name} determine no model. Measure more."
         )
     return options[int(np.argmin(scores))]
 
@@ -300,7 +302,8 @@ def _direct_all_reduce(
     everything: Sequence[Records], chosen: Sequence[Records], device: Device
 ) -> tuple[Parameters | None, tuple[Records, ...]]:
     """Where an engine's own all-reduce was measured besides NCCL's: start from one that hands large payloads to NCCL as
-    measured, and keep the rows that its own kernels serve. Otherwise the groups as they are."""
+    measured, and keep the rows that its own kernels serve. Otherwise the groups as they are.
+    """
     others = [group for group in everything if group.family is Family.ALL_REDUCE and group.backend != chosen[0].backend]
     if not others or device.intra_node is None:
         return None, tuple(chosen)

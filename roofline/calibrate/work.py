@@ -37,7 +37,8 @@ _COLLECTIVES = {
 
 def work_of(records: Records) -> Iterator[Work]:
     """The kernels that one row of `records` is the time of, each with one value per row; nothing for families that
-    are not single kernels of a step (whole layers, mixed batches, latent attention)."""
+    are not single kernels of a step (whole layers, mixed batches, latent attention).
+    """
     dims, formats = records.dims, records.precision
     zero = np.zeros(records.size)
     output = max(formats.activation, Dtype.FP16, key=STORED_BYTE.__getitem__)

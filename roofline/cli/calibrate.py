@@ -26,11 +26,11 @@ def calibrate_command(
 ) -> None:
     """Fit the few physical parameters of a device's timing models to part of DATA and judge them on the rest."""
     from ..calibrate.run import calibrate
-    from ..timing.transfer import transferred
     from ..io.calibration import calibration_of, calibration_text, fitted_table
     from ..io.datasets import read
     from ..io.files import write_text
     from ..io.profiles import load_target, profile_path
+    from ..timing.transfer import transferred
 
     target = load_target(device)
     results = [read(path) for path in data]
@@ -41,7 +41,7 @@ def calibrate_command(
     if not own:
         found = ", ".join(sorted({group.device for group in records})) or "nothing"
         raise RooflineError(
-            f"device: {where} has no rows of {target.device.name}; it has {found}. Give --device one of them, or --force."
+            f"device: {where} has no rows of {target.device.name}; it has {found}. Give one of them, or --force."
         )
     relative = load_target(like) if like else None
     prior = None

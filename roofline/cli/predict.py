@@ -27,7 +27,7 @@ def predict_command(
     model: Annotated[str | None, typer.Argument(help="A preset, or a path to a config.json.")] = None,
     device: Annotated[str | None, typer.Argument(help="A profile or a path to a TOML, with :N for N devices.")] = None,
     batch: Annotated[str | None, _number("Requests in flight [32].")] = None,
-    input: Annotated[str | None, _number("Prompt tokens of each request [2048].")] = None,  # noqa: A002
+    input: Annotated[str | None, _number("Prompt tokens of each request [2048].")] = None,
     output: Annotated[str | None, _number("Tokens that each request generates [256].")] = None,
     tp: Annotated[str | None, _number("Tensor-parallel ranks [all devices that pp and dp leave].")] = None,
     pp: Annotated[str | None, _number("Pipeline stages [1].")] = None,

@@ -120,8 +120,8 @@ def _times(record: Record) -> Iterator[str]:
         money = f"; ${record['usd_per_mtok_input']:.3g} in, ${record['usd_per_mtok_output']:.3g} out per million tokens"
     yield (
         f"  end to end {seconds(record['e2e_s'])}; {rate:,.0f} tokens/s = "
-        f"{record['output_token_per_s_per_device']:,.0f} per device, {record['output_token_per_s_per_user']:.3g} per user"
-        f"; {record['joule_per_output_token']:.3g} J/token{money}"
+        f"{record['output_token_per_s_per_device']:,.0f} per device, "
+        f"{record['output_token_per_s_per_user']:.3g} per user; {record['joule_per_output_token']:.3g} J/token{money}"
     )
 
 
@@ -140,7 +140,8 @@ def _memory(record: Record) -> Iterator[str]:
     verdict = "fits" if record["fits"] else "DOES NOT FIT"
     yield f"  {verdict}: {size(used)} of {size(memory['capacity_byte'])} per device ({parts})"
     if record["fits"]:
-        yield f"  room for batch {memory['max_batch']:,} at this length, or {memory['max_context']:,} tokens at this batch"
+        batch, context = memory["max_batch"], memory["max_context"]
+        yield f"  room for batch {batch:,} at this length, or {context:,} tokens at this batch"
     yield ""
 
 
@@ -149,7 +150,7 @@ def _verdict(record: Record) -> Iterator[str]:
     if not record["fits"]:
         memory = record["memory"]
         yield f"Verdict: it does not fit; {memory['largest_term']} is the largest term. What would make it fit:"
-        for change in memory["changes"][:TOP]:
+        for change in memory["changes"][:3]:
             yield f"  {change['text']}: {change['device_count']} device{'s' * (change['device_count'] > 1)}"
         if not memory["changes"]:
             yield "  no single change does; combine narrower weights with more devices"
@@ -177,9 +178,10 @@ def _top(record: Record) -> Iterator[str]:
 
 
 def _next(record: Record) -> Iterator[str]:
-    yield "Next: --detail for every kernel, --html FILE for the page, --batch 1,8,64 to compare, --json for all figures."
+    yield "Next: --detail shows every kernel, --html FILE writes a page, --batch 1,8,64 compares, --json has it all."
 
 
 def _limits(record: Record) -> Iterator[str]:
     yield from wrap(f"Not modelled: {'; '.join(record['not_modelled'])}.", WIDTH)
-    yield f"Assumed: {len(record['assumptions'])} facts (--json and --html list them). {record['band']['summary']}"
+    yield from wrap(record["band"]["summary"], WIDTH)
+    yield f"Assumed: {len(record['assumptions'])} facts; --json and --html list them."

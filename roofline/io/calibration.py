@@ -48,7 +48,8 @@ def calibration_of(table: Mapping[str, Any], origin: str) -> Calibration:
 
 def load_calibration(target: Target) -> Calibration:
     """The Calibration of a profile: its own fits; for kernels without one, those of the device that it is `like`,
-    scaled by both datasheets and with the band that such transfers had; else datasheet timing."""
+    scaled by both datasheets and with the band that such transfers had; else datasheet timing.
+    """
     own = calibration_of(target.calibration, target.device.name)
     if not target.like:
         return own
@@ -89,14 +90,14 @@ def _summary(models: Mapping[Key, Fitted], otherwise: str) -> str:
     parts = []
     if own:
         errors = [fitted.evidence.median_ape for fitted in own]
-        names = sorted({f"{f.evidence.backend} {f.evidence.version}".strip() for f in own})
+        names = sorted({fitted.evidence.backend for fitted in own})
         parts.append(
-            f"Calibrated: {len(own)} kernel families on measured rows ({', '.join(names)}), median error "
-            f"{min(errors):.1%} to {max(errors):.1%} on rows not fitted"
+            f"Calibrated: {len(own)} kernel families ({', '.join(names)}), median error {min(errors):.1%} to "
+            f"{max(errors):.1%} on unseen rows"
         )
     if lent:
-        parts.append(f"{len(models) - len(own)} families carried over from {', '.join(lent)}, with a wider band")
-    return f"{'; '.join(parts)}; other kernels from the datasheet." if parts else otherwise
+        parts.append(f"{len(models) - len(own)} families carried over from {', '.join(lent)}, band widened")
+    return f"{'; '.join(parts)}; others from the datasheet." if parts else otherwise
 
 
 def _fitted(entry: Any, where: str) -> Fitted:

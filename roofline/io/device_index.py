@@ -1,4 +1,4 @@
-"""The shipped profiles, already validated: their numbers by the digest of their bytes, so that a start needs no pydantic.
+"""The shipped profiles, already validated: their numbers by the digest of their bytes. A start needs no pydantic.
 
 A profile whose digest is here has passed the schema; any other file (a user's own, or a shipped one that was edited) is
 validated when it is read. Made by `python -m roofline.io.device_index`; a test fails where the index is out of date.

@@ -1,1 +1,1 @@
-
+"""Rows, figures and pages made of records; no physics."""

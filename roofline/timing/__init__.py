@@ -116,8 +116,8 @@ def _time_group(
     chosen = np.array(known)
     plain, band = datasheet_time(group, device, working_set), _band(fits)
     time = Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))
-    ends = (np.where(chosen, own, other) for own, other in ((band.low, otherwise.low), (band.high, otherwise.high)))
-    return time, Band(*ends, source=band.source)
+    low, high = np.where(chosen, band.low, otherwise.low), np.where(chosen, band.high, otherwise.high)
+    return time, Band(low, high, band.source)
 
 
 def _band(fits: Sequence[Fitted]) -> Band:

@@ -25,8 +25,13 @@ from .pointwise import PointwiseParameters, pointwise_time
 from .prefill_attention import PrefillAttentionParameters, prefill_attention_time
 from .quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
 from .routing import UniformRouting
-from .systolic import SystolicAttentionParameters, SystolicGemmParameters, systolic_decode_time, systolic_gemm_time
-from .systolic import systolic_prefill_time
+from .systolic import (
+    SystolicAttentionParameters,
+    SystolicGemmParameters,
+    systolic_decode_time,
+    systolic_gemm_time,
+    systolic_prefill_time,
+)
 from .time import Time
 
 

@@ -69,7 +69,8 @@ class Band:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a fit rests on: where the rows are from, how many were fitted, judged and excluded, and the errors of the
-    rows not fitted (fractions; see validate.statistics). `undetermined`: parameters the rows could not determine."""
+    rows not fitted (fractions; see validate.statistics). `undetermined`: parameters the rows could not determine.
+    """
 
     data: str
     backend: str

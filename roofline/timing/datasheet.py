@@ -126,8 +126,9 @@ def datasheet_time(group: KernelGroup, device: Device, working_set: WorkingSet) 
     if isinstance(work, Collective):
         link_s, latency_s, bare_s = _link_time(work, cost.link_byte, device)
         nothing = np.zeros_like(link_s)
-        overhead_s = efficiency.kernel_overhead_s + latency_s
-        return Time(nothing, nothing, np.asarray(link_s), overhead_s, link_s + overhead_s, np.asarray(bare_s))
+        total_s = link_s + efficiency.kernel_overhead_s + latency_s
+        parts = (link_s, efficiency.kernel_overhead_s + latency_s, total_s, bare_s)
+        return Time(nothing, nothing, *(np.asarray(part) for part in parts))
     dtype = operand_dtype(work)
     matrix_s = cost.matrix_flop / device.matrix_flop_per_s[device.arithmetic(dtype)] if dtype else 0.0
     vector_s = cost.vector_flop / device.vector_flop_per_s

@@ -23,7 +23,7 @@ class Scaling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParameterFacts:
-    """What is known of one parameter before any measurement. `low` and `high` bound the fit (low > 0: fitted in log)."""
+    """What is known of one parameter before any measurement. `low` and `high` bound the fit, which is in logarithms."""
 
     prior: float
     low: float
@@ -86,4 +86,4 @@ def with_values(parameters: P, values: Mapping[str, float]) -> P:
         else:
             own[head] = value
     own |= {head: with_values(getattr(parameters, head), changed) for head, changed in inner.items()}
-    return cast(P, replace(parameters, **own))  # type: ignore[type-var]
+    return replace(parameters, **own)  # type: ignore[type-var]

@@ -16,8 +16,8 @@ from .time import Time
 class QuantisedGemmParameters:
     """Parameters of both kernels."""
 
-    product: GemmParameters = nested(GemmParameters)
-    quantise: QuantiseParameters = nested(QuantiseParameters)
+    product: GemmParameters = nested(GemmParameters)  # noqa: RUF009 - a field, as dataclasses.field
+    quantise: QuantiseParameters = nested(QuantiseParameters)  # noqa: RUF009
 
 
 def quantised_gemm_time(

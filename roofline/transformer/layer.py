@@ -15,7 +15,7 @@ from ..workload import AttentionKind, Parallelism, Precision
 from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
 
 NORM_FLOP = {Norm.RMS: 4.0, Norm.LAYER: 7.0}
-"""Vector FLOP per value. RMS: square, add, scale, weight. Layer norm: add, subtract, square, add, scale, weight, bias."""
+"""Vector FLOP per value. RMS: square, add, scale, weight. Layer: add, subtract, square, add, scale, weight, bias."""
 
 NORM_VECTORS = {Norm.RMS: 1.0, Norm.LAYER: 2.0}
 """Parameters per value: a weight; a weight and a bias."""
@@ -26,7 +26,8 @@ ROPE_FLOP = 3.0
 
 class LatentForm(StrEnum):
     """How MLA runs: `expanded` builds keys and values per head from the latents (prefill); `absorbed` folds those
-    matrices into queries and outputs and attends over the latents themselves (decode). arXiv 2405.04434, section 2.1."""
+    matrices into queries and outputs and attends over the latents themselves (decode). arXiv 2405.04434, section 2.1.
+    """
 
     EXPANDED = "expanded"
     ABSORBED = "absorbed"
@@ -245,9 +246,20 @@ def _routed_experts(setting: Setting, moe: Moe) -> Iterator[StepRow]:
         case AttentionKind.FUSED:
             yield fused
         case AttentionKind.UNFUSED:
-            _, _, _, _, _, *shared = fused
-            name = "experts_gate_up" if moe.gated else "experts_up"
-            yield ExpertRow(name, 0, inputs * width, hidden, *shared)
+            up = ExpertRow(
+                name="experts_gate_up" if moe.gated else "experts_up",
+                order=0,
+                n=inputs * width,
+                k=hidden,
+                per_token=fused.per_token,
+                experts=fused.experts,
+                local_experts=fused.local_experts,
+                bias=fused.bias,
+                weight=fused.weight,
+                activation=fused.activation,
+                output=fused.output,
+            )
+            yield up
             rows = moe.per_token / spread.ep
             yield setting.pointwise(
                 "experts_activation",
@@ -257,7 +269,7 @@ def _routed_experts(setting: Setting, moe: Moe) -> Iterator[StepRow]:
                 read=inputs,
                 row=Row.POOLED,
             )
-            yield ExpertRow("experts_down", 0, hidden, width, *shared)
+            yield up._replace(name="experts_down", n=hidden, k=width)
             yield setting.pointwise(
                 "experts_sum", PointwiseKind.RESIDUAL, hidden, flop=2.0 * rows, read=rows, row=Row.POOLED
             )

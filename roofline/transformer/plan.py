@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +76,7 @@ def stage_layers(model: Model, stages: int) -> tuple[tuple[Layer, ...], ...]:
     """The layers of each pipeline stage: contiguous, as even as possible, the first stages one more."""
     share, extra = divmod(len(model.layers), stages)
     ends = [share * i + min(i, extra) for i in range(stages + 1)]
-    return tuple(model.layers[a:b] for a, b in zip(ends, ends[1:], strict=False))
+    return tuple(model.layers[a:b] for a, b in pairwise(ends))
 
 
 def check_parallelism(model: Model, spread: Parallelism) -> None:

@@ -12,6 +12,7 @@ from roofline.cli.app import run
 from roofline.report.record import KERNEL_FIELDS
 
 BASIC = ["predict", "llama-3.1-8b", "h100-sxm"]
+MANY = ",".join(map(str, range(1, 401)))
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_lists_give_a_row_each(command):
 
 
 def test_model_that_does_not_fit_says_what_would(command):
-    status, out, err = command("predict", "llama-3.1-70b", "h100-sxm")
+    status, out, _ = command("predict", "llama-3.1-70b", "h100-sxm")
     assert status == 1
     assert "DOES NOT FIT" in out and "weights" in out and "--tp" in out and "int4" in out
     assert len(out.splitlines()) < 25
@@ -185,7 +186,7 @@ def test_encoder_has_no_decode(command):
         ([*BASIC, "--scenario", "/nonexistent.toml"], 2, ["scenario", "/nonexistent.toml"]),
         ([*BASIC, "--csv", "/nonexistent/folder/x.csv"], 2, ["output", "/nonexistent/folder"]),
         ([*BASIC, "--html", "/"], 2, ["output", "/"]),
-        ([*BASIC, "--batch", ",".join(map(str, range(1, 401))), "--input", ",".join(map(str, range(1, 401)))], 2, ["160,000"]),
+        ([*BASIC, "--batch", MANY, "--input", MANY], 2, ["160,000"]),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(command, arguments, status, words):

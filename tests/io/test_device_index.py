@@ -23,7 +23,9 @@ def test_indexed_device_is_the_validated_one(name):
 
 def test_edited_profile_is_validated(tmp_path):
     copy = tmp_path / "h100-sxm.toml"
-    copy.write_text(profile_path("h100-sxm").read_text("utf-8").replace('printed = "3350 GB/s"', 'printed = "335 GB/s"'))
+    copy.write_text(
+        profile_path("h100-sxm").read_text("utf-8").replace('printed = "3350 GB/s"', 'printed = "335 GB/s"')
+    )
     with pytest.raises(RooflineError, match="335 GB/s"):
         load_device(copy)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from roofline.capacity import capacity, largest_true
 from roofline.footprint import footprint
+from roofline.io.calibration import uncalibrated
 from roofline.prediction import decode_context, decode_times, deployment, pipeline_s, predict, prefill_times
 from roofline.structs import Dtype
 from roofline.sweep import decode_grid
 from roofline.workload import AttentionKind, Parallelism, Precision
-from roofline.io.calibration import uncalibrated
 from tests.builders import DENSE, LATENT, MIXTURE, SLIDING, STRUCTURES, device, model, scenario
 
 UNCALIBRATED = uncalibrated()

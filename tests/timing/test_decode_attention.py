@@ -120,9 +120,7 @@ def test_the_vector_kernel_serves_small_grids_and_ungrouped_heads() -> None:
 
 
 @given(st.lists(shapes, min_size=1, max_size=6), kernels)
-def test_vector_equals_scalar_and_never_beats_the_roofline(
-    rows: list[tuple[float, ...]], kernel: DecodeKernel
-) -> None:
+def test_vector_equals_scalar_and_never_beats_the_roofline(rows: list[tuple[float, ...]], kernel: DecodeKernel) -> None:
     parameters = DecodeAttentionParameters(kernel=kernel)
     sequences, context, kv_heads, group, head_dim, window = (np.asarray(c, float) for c in zip(*rows, strict=True))
     time = decode_attention_time(

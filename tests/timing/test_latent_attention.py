@@ -65,9 +65,7 @@ def test_one_head_per_device_leaves_the_matrix_unit_only_where_declared() -> Non
 
 
 @given(st.lists(shapes, min_size=1, max_size=5), kernels)
-def test_vector_equals_scalar_and_never_beats_the_roofline(
-    rows: list[tuple[float, ...]], kernel: LatentKernel
-) -> None:
+def test_vector_equals_scalar_and_never_beats_the_roofline(rows: list[tuple[float, ...]], kernel: LatentKernel) -> None:
     parameters = LatentAttentionParameters(kernel=kernel)
     columns = [np.asarray(column, float) for column in zip(*rows, strict=True)]
     time = latent_attention_time(*columns, *DEEPSEEK, chip=H100, parameters=parameters)
