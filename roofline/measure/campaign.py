@@ -223,6 +223,7 @@ def _record(
         median_s=samples.median_s,
         low_s=low,
         high_s=high,
+        disturbed_s=tuple(samples.disturbed.tolist()),
     )
 
 

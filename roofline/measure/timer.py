@@ -1,5 +1,8 @@
 """Timing one operation again and again. Contention only ever adds time: the fast side of the samples is the evidence.
 
+Where the system reports that a thread of this process waited for a CPU during a sample, that sample is set apart and
+taken again: the evidence is the scheduler's, not the sample's size.
+
 A sample is one turn of `inner` executions; all samples are kept. The clock decides what a turn is: wall time on a CPU,
 events around a replayed graph on a GPU.
 """
@@ -7,8 +10,9 @@ events around a replayed graph on a GPU.
 import gc
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from glob import glob
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -22,6 +26,13 @@ Call = Callable[[int], Any]
 
 FAST_QUANTILE = 0.2
 """The quantile of the samples that stands for an undisturbed machine."""
+
+
+DISTURBED = 0.01
+"""A sample is disturbed when threads of this process waited for a CPU for more than this share of it."""
+
+PATIENCE = 3.0
+"""How much longer than its budget a record may take for lack of undisturbed samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,9 @@ QUICK = Budget(warm_up_s=0.01, least_sample=5, most_sample=100, least_s=0.03, mo
 class Clock(Protocol):
     """Measures turns of executions on one kind of device."""
 
+    def waited_s(self) -> float:
+        """Seconds that threads of this process have waited for a CPU so far, together."""
+
     def finish(self) -> None:
         """Wait until all that was launched is done."""
 
@@ -61,6 +75,14 @@ class Clock(Protocol):
 
 class WallClock:
     """Wall time of the host: for libraries that return when the work is done."""
+
+    def waited_s(self) -> float:
+        """As Linux's scheduler statistics tell; 0 elsewhere. Threads that other machines delay are not seen."""
+        waited_ns = 0
+        for path in glob("/proc/self/task/*/schedstat"):
+            with suppress(OSError), open(path, encoding="ascii") as file:
+                waited_ns += int(file.read().split()[1])
+        return waited_ns * 1e-9
 
     def finish(self) -> None:
         """Nothing: it is done."""
@@ -90,6 +112,10 @@ class EventClock:
 
     device: Any
     captured: bool = True
+
+    def waited_s(self) -> float:
+        """0: the device does not wait for the host's CPUs."""
+        return 0.0
 
     def finish(self) -> None:
         """Wait for the device."""
@@ -125,9 +151,13 @@ def _each(call: Call, inner: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
-    """Seconds per execution, one value per turn, in the order in which they were measured."""
+    """Seconds per execution, one value per turn, in the order in which they were measured.
+
+    `disturbed`: those during which a thread waited for a CPU; they count nowhere (unless there are no others).
+    """
 
     seconds: Array
+    disturbed: Array = field(default_factory=lambda: np.empty(0))
 
     @property
     def median_s(self) -> float:
@@ -162,20 +192,28 @@ def time_call(call: Call, budget: Budget, clock: Clock, *, turn: int = 1) -> Sam
     """
     with _no_garbage_collection():
         inner = _inner(call, budget, clock, turn)
-        found: list[float] = []
-        started = perf_counter()
+        quiet: list[float] = []
+        disturbed: list[float] = []
+        started, waited_s = perf_counter(), clock.waited_s()
         for elapsed in clock.turns(call, inner):
             if elapsed <= 0.0:
                 raise RooflineError("time: an operation took no measurable time. Give larger shapes.")
-            found.append(elapsed / inner)
-            spent = perf_counter() - started
-            samples = len(found)
-            if samples >= budget.most_sample or spent >= budget.most_s:
+            before_s, waited_s = waited_s, clock.waited_s()
+            kind = disturbed if waited_s - before_s > DISTURBED * elapsed else quiet
+            kind.append(elapsed / inner)
+            if _enough(quiet, disturbed, perf_counter() - started, budget):
                 break
-            enough = samples >= budget.least_sample and spent >= budget.least_s
-            if enough and Samples(np.array(found)).fast_spread <= budget.spread:
-                break
-    return Samples(np.array(found))
+    return Samples(np.array(quiet), np.array(disturbed)) if quiet else Samples(np.array(disturbed))
+
+
+def _enough(quiet: list[float], disturbed: list[float], spent_s: float, budget: Budget) -> bool:
+    """Whether to stop. On a busy machine the time is longer by PATIENCE, as long as undisturbed samples are few."""
+    if len(quiet) < budget.least_sample and disturbed:
+        return spent_s >= PATIENCE * budget.most_s
+    if len(quiet) >= budget.most_sample or spent_s >= budget.most_s:
+        return True
+    known = len(quiet) >= budget.least_sample and spent_s >= budget.least_s
+    return known and Samples(np.array(quiet)).fast_spread <= budget.spread
 
 
 def _inner(call: Call, budget: Budget, clock: Clock, turn: int) -> int:

@@ -5,7 +5,6 @@ from typing import Any
 
 from .. import __version__
 from ..prediction import Phase, Prediction
-from ..timing import Calibration
 
 SCHEMA = "roofline.prediction/1"
 
@@ -33,7 +32,7 @@ KERNEL_FIELDS = (
 """Fields of a kernel row, in the order of JSON and CSV."""
 
 
-def _bands(calibration: Calibration) -> dict[str, Any]:
+def _bands(prediction: Prediction) -> dict[str, Any]:
     """Band and source per kernel family and format: the fits, then what holds for kernels without one."""
     fits = {
         f"{family} {label}": {
@@ -42,9 +41,9 @@ def _bands(calibration: Calibration) -> dict[str, Any]:
             "unseen_rows": fitted.evidence.unseen_rows,
             "transferred_from": fitted.transferred_from,
         }
-        for (family, label), fitted in sorted(calibration.models.items())
+        for (family, label), fitted in sorted(prediction.calibration.models.items())
     }
-    return fits | {f"{family} without a fit": asdict(band) for family, band in calibration.bands.items()}
+    return fits | {f"{family} without a fit": asdict(band) for family, band in prediction.calibration.bands.items()}
 
 
 def _phase(phase: Phase | None) -> dict[str, Any] | None:
@@ -101,7 +100,7 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
             "ttft_s": list(prediction.ttft_band_s),
             "tpot_s": None if prediction.tpot_band_s is None else list(prediction.tpot_band_s),
             "summary": prediction.calibration.summary,
-            "families": _bands(prediction.calibration),
+            "families": _bands(prediction),
         },
         "fits": capacity.fits,
         "memory": {

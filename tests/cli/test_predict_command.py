@@ -239,4 +239,4 @@ def test_quantised_weights_without_arithmetic_are_said(command):
     assert any("no FLOP gained" in line for line in record["assumptions"])
     plain = json.loads(command("predict", "llama-3.1-8b", "a100-sxm-80gb", "--json")[1])
     for a, b in zip(plain["phases"]["prefill"]["kernels"], record["phases"]["prefill"]["kernels"], strict=True):
-        assert a["compute_s"] == b["compute_s"]
+        assert a["flop"] == b["flop"] and a["total_s"] <= 1.2 * b["total_s"], a["name"]

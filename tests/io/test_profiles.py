@@ -320,13 +320,6 @@ def test_hostile_files_are_refused(tmp_path: Path) -> None:
         load_device(folder)
 
 
-def test_calibration_is_free_for_a_later_schema(tmp_path: Path) -> None:
-    text = (profile_folder() / "h100-sxm.toml").read_text(encoding="utf-8")
-    path = tmp_path / "h100-sxm.toml"
-    path.write_text(text + "\n[calibration.gemm]\ntile_efficiency = 0.85\n", encoding="utf-8")
-    assert load_profile(path).calibration == {"gemm": {"tile_efficiency": 0.85}}
-
-
 # --- template ---------------------------------------------------------------------------------------------------------
 
 L40S_ANSWERS = [

@@ -16,8 +16,11 @@ NO_WARM_UP = Budget(warm_up_s=0.0, least_sample=7, most_sample=50, least_s=0.0, 
 class ScriptedClock:
     """Turns that take the given seconds; remembers how many executions each had."""
 
-    def __init__(self, seconds):
-        self.seconds, self.inner = seconds, None
+    def __init__(self, seconds, waits=()):
+        self.seconds, self.inner, self.waits = seconds, None, iter(waits)
+
+    def waited_s(self):
+        return next(self.waits, 0.0)
 
     def finish(self):
         pass
@@ -146,3 +149,24 @@ def test_device_time_is_that_of_one_execution_with_and_without_a_graph(captured)
     np.testing.assert_allclose(samples.seconds, 0.25e-3, rtol=1e-9)
     assert cuda.captured == (6 if captured else 0)  # one graph of all six copies
     assert cuda.synchronised >= samples.seconds.size
+
+
+def test_samples_during_which_a_thread_waited_are_set_apart_and_taken_again():
+    """The second and third turn of 1 s see a wait of 0.5 s: they count nowhere; 0.005 s is below one per cent."""
+    clock = ScriptedClock([1.0, 9.0, 9.0] + [1.0] * 40, waits=[0.0, 0.0, 0.5, 1.0, 1.005] + [1.005] * 60)
+    samples = time_call(lambda _: None, NO_WARM_UP, clock)
+    assert samples.disturbed.tolist() == [9.0, 9.0]
+    assert samples.seconds.tolist() == [1.0] * 7
+
+
+def test_a_machine_that_is_never_quiet_gives_what_it_can():
+    budget = Budget(warm_up_s=0.0, least_sample=2, least_s=0.0, most_s=0.005, sample_s=0.0)
+    waits = (float(second) for second in range(10**9))
+    clock = WallClock()
+    samples = time_call(lambda _: None, budget, ScriptedClock(clock.turns(lambda _: sum(range(100)), 1), waits))
+    assert samples.seconds.size > 0 and samples.disturbed.size == 0
+
+
+def test_the_scheduler_tells_how_long_this_process_waited():
+    first = WallClock().waited_s()
+    assert 0.0 <= first <= WallClock().waited_s()

@@ -59,7 +59,7 @@ class Measurement:
     """One measured shape: `family` is a Family, `step` the name the predictor uses, `backend` the library that ran it.
 
     `operand_copies` as in BenchmarkLoop, None for cold (operands come from DRAM). `low_s` and `high_s` bound the
-    median (95 % confidence).
+    median (95 % confidence). `disturbed_s`: samples set apart because a thread waited for a CPU meanwhile.
     """
 
     family: str
@@ -75,6 +75,7 @@ class Measurement:
     median_s: float
     low_s: float
     high_s: float
+    disturbed_s: tuple[float, ...] = ()
 
     __pydantic_config__ = _STRICT
 
