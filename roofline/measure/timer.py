@@ -28,10 +28,10 @@ FAST_QUANTILE = 0.2
 """The quantile of the samples that stands for an undisturbed machine."""
 
 
-DISTURBED = 0.01
+DISTURBED = 0.02
 """A sample is disturbed when threads of this process waited for a CPU for more than this share of it."""
 
-PATIENCE = 3.0
+PATIENCE = 8.0
 """How much longer than its budget a record may take for lack of undisturbed samples."""
 
 
@@ -153,7 +153,8 @@ def _each(call: Call, inner: int) -> None:
 class Samples:
     """Seconds per execution, one value per turn, in the order in which they were measured.
 
-    `disturbed`: those during which a thread waited for a CPU; they count nowhere (unless there are no others).
+    `disturbed`: those during which a thread waited for a CPU. They count nowhere; where there are no others, `seconds`
+    has them too.
     """
 
     seconds: Array
@@ -203,7 +204,7 @@ def time_call(call: Call, budget: Budget, clock: Clock, *, turn: int = 1) -> Sam
             kind.append(elapsed / inner)
             if _enough(quiet, disturbed, perf_counter() - started, budget):
                 break
-    return Samples(np.array(quiet), np.array(disturbed)) if quiet else Samples(np.array(disturbed))
+    return Samples(np.array(quiet or disturbed), np.array(disturbed))
 
 
 def _enough(quiet: list[float], disturbed: list[float], spent_s: float, budget: Budget) -> bool:

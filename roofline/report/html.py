@@ -148,10 +148,14 @@ def _span(pair: Any) -> str:
     return " to ".join(map(text.seconds, pair)) if isinstance(pair, list) else text.plain(pair)
 
 
-def _inline_scripts() -> dict[str, str]:
-    from plotly.offline import get_plotlyjs
+PLOTLY = Path(__file__).parent / "static" / "plotly-cartesian.min.js"
+"""plotly.js 4.1.1, its bundle of two-dimensional charts (MIT licence beside it), as its publisher ships it. Kept here and
+not taken from the plotly package: that costs 70 MB for one file, its other bundle makes pages three times as large, and a
+page must stay the same byte for byte whatever is installed."""
 
-    sources = {"plotly": get_plotlyjs(), "behaviour": (_TEMPLATES / "page.js").read_text("utf-8")}
+
+def _inline_scripts() -> dict[str, str]:
+    sources = {"plotly": PLOTLY.read_text("utf-8"), "behaviour": (_TEMPLATES / "page.js").read_text("utf-8")}
     return {name: source.replace("\r\n", "\n").replace("</script", "<\\/script") for name, source in sources.items()}
 
 

@@ -8,6 +8,9 @@ from ..prediction import Phase, Prediction
 
 SCHEMA = "roofline.prediction/1"
 
+PRECISION_FIELDS = ("weights", "experts", "activations", "kv")
+"""The formats that a scenario states."""
+
 KERNEL_FIELDS = (
     "name",
     "kind",
@@ -81,7 +84,7 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
             "input_token": scenario.input_token,
             "output_token": scenario.output_token,
             "parallelism": asdict(spread),
-            "precision": {name: str(dtype) for name, dtype in asdict(scenario.precision).items()},
+            "precision": {name: str(getattr(scenario.precision, name)) for name in PRECISION_FIELDS},
             "attention": str(scenario.attention),
         },
         "ttft_s": prediction.ttft_s,

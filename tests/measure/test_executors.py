@@ -11,7 +11,7 @@ from roofline.cost import COST_FIELDS
 from roofline.errors import RooflineError
 from roofline.measure.library import visible
 from roofline.measure.numpy_executor import NumpyLibrary
-from roofline.measure.steps import Form, ModelRun, StepShape
+from roofline.measure.steps import Form, LayerRun, ModelRun, StepShape, prepare
 from roofline.measure.tape import Runner
 from roofline.model import Attention, Layer, Mlp, Moe, Norm, Position
 from roofline.structs import NO_WINDOW, Dtype
@@ -86,6 +86,14 @@ def test_flop_of_absorbed_latent_attention_equal_the_plan(shape):
     assert found == [(row, cost["matrix_flop"], cost["weight_read_byte"]) for row, cost in expected]
 
 
+@pytest.mark.parametrize("shape", [PREFILL, DECODE, CHUNK], ids=str)
+def test_fused_absorbed_latent_attention_reads_its_latents_once(shape):
+    form = Form(AttentionKind.FUSED, LatentForm.ABSORBED)
+    steps, _ = executed(NumpyLibrary(), MODELS["latent"], form, shape)
+    found = [(step.name, {key: getattr(step.cost, key) for key in COST_FIELDS}) for step in steps]
+    assert found == planned(MODELS["latent"], form, shape, FP32)
+
+
 def test_a_token_touches_its_own_experts_only():
     steps, _ = executed(NumpyLibrary(), model(MIXTURE), UNFUSED, StepShape(1, 1, 5))
     expected = dict(planned(model(MIXTURE), UNFUSED, StepShape(1, 1, 5), FP32))
@@ -137,6 +145,41 @@ def test_attention_by_hand():
     out = operations.head_concat(library, operations.attention_values(library, operations.softmax(library, scores), v))
     a, b = np.exp(0.5 * 2.0), np.exp(0.5 * 1.0)
     np.testing.assert_allclose(out, [[1.0, 0.0], [a / (a + b), b / (a + b)]], rtol=1e-14)
+
+
+def test_a_layer_against_one_written_for_one_token_and_one_head_at_a_time():
+    """Two layers of code: this one loops over tokens and heads, rotates complex numbers and sums in Python."""
+    library, kind = NumpyLibrary(np.float64), MODELS["sliding"]
+    run = ModelRun(library, kind, UNFUSED, 1, 40)
+    layer, weights, cache = run.layers[0]
+    shape = StepShape(1, 40, 0)
+    positions = prepare(library, kind, (layer,), shape)
+    x = np.random.default_rng(3).standard_normal((40, 128))
+    found = LayerRun(kind, layer, UNFUSED, weights, cache, positions, shape).execute(Runner(library), x)
+
+    def rms(row, weight):
+        return row / np.sqrt(np.mean(row**2) + 1e-6) * weight
+
+    def turned(vector, position):
+        angle = position * 10000.0 ** -(np.arange(8) / 8)
+        turned = (vector[:8] + 1j * vector[8:]) * np.exp(1j * angle)
+        return np.concatenate([turned.real, turned.imag])
+
+    normed = [rms(row, weights["attention_norm"][0]) for row in x]
+    q, k, v = ([weights[name][0] @ row for row in normed] for name in ("q_proj", "k_proj", "v_proj"))
+    expected = []
+    for t in range(40):
+        heads = []
+        for head in range(8):
+            mine, group = slice(16 * head, 16 * head + 16), slice(16 * (head // 2), 16 * (head // 2) + 16)
+            seen = range(max(t - 31, 0), t + 1)  # a window of 32 tokens, itself included
+            score = [np.exp(turned(q[t][mine], t) @ turned(k[s][group], s) / 4.0) for s in seen]
+            heads.append(sum(w * v[s][group] for w, s in zip(score, seen, strict=True)) / sum(score))
+        y = x[t] + weights["o_proj"][0] @ np.concatenate(heads)
+        up = weights["gate_up_proj"][0] @ rms(y, weights["mlp_norm"][0])
+        gate = up[:256] / (1.0 + np.exp(-up[:256]))
+        expected.append(y + weights["down_proj"][0] @ (gate * up[256:]))
+    np.testing.assert_allclose(found, expected, rtol=0.0, atol=1e-12)
 
 
 @given(new=st.integers(1, 12), context=st.integers(0, 20), window=st.integers(1, 30), causal=st.booleans())

@@ -152,7 +152,7 @@ def test_device_time_is_that_of_one_execution_with_and_without_a_graph(captured)
 
 
 def test_samples_during_which_a_thread_waited_are_set_apart_and_taken_again():
-    """The second and third turn of 1 s see a wait of 0.5 s: they count nowhere; 0.005 s is below one per cent."""
+    """The second and third turn of 1 s see a wait of 0.5 s: they count nowhere; 0.005 s is below two per cent."""
     clock = ScriptedClock([1.0, 9.0, 9.0] + [1.0] * 40, waits=[0.0, 0.0, 0.5, 1.0, 1.005] + [1.005] * 60)
     samples = time_call(lambda _: None, NO_WARM_UP, clock)
     assert samples.disturbed.tolist() == [9.0, 9.0]
@@ -164,7 +164,8 @@ def test_a_machine_that_is_never_quiet_gives_what_it_can():
     waits = (float(second) for second in range(10**9))
     clock = WallClock()
     samples = time_call(lambda _: None, budget, ScriptedClock(clock.turns(lambda _: sum(range(100)), 1), waits))
-    assert samples.seconds.size > 0 and samples.disturbed.size == 0
+    assert samples.seconds.size > 0
+    assert samples.seconds.tolist() == samples.disturbed.tolist()  # and the reader of records refuses it
 
 
 def test_the_scheduler_tells_how_long_this_process_waited():

@@ -184,6 +184,8 @@ def _defect(record: Measurement) -> str | None:
         return "a time is missing, zero, negative or not a number"
     if not np.isclose(record.median_s, median(record.samples_s), rtol=1e-6):
         return "median_s is not the median of samples_s"
+    if record.samples_s == record.disturbed_s:
+        return "a thread waited for a CPU during every sample"
     return None
 
 
