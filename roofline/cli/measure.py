@@ -29,7 +29,7 @@ def host_command(
     device: DeviceName = "cpu",
 ) -> None:
     """Measure this machine's rates and write them as a hardware profile."""
-    from ..io.files import write_text
+    from ..io.files import require_writable, write_text
     from ..io.profile_lint import lint_profile
     from ..measure.host_profile import profile_text
     from ..measure.session import DEVICES, measure_host
@@ -70,6 +70,7 @@ def steps_command(
 ) -> None:
     """Measure the steps of transformer layers and write one record per shape. Ctrl-C keeps what was measured."""
     from ..io.datasets.own import write
+    from ..io.files import require_writable
     from ..measure.campaign import check_steps
     from ..measure.session import Request, measure_steps
 
@@ -116,21 +117,6 @@ def _choice(field: str, value: str, accepted: tuple[str, ...]) -> None:
 
     if value not in accepted:
         raise unknown(field, value, accepted)
-
-
-def require_writable(path: Path) -> None:
-    """Errors: RooflineError where `path` could not be written at the end: told before minutes of measuring."""
-    import tempfile
-
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}."):
-            pass
-    except OSError as error:
-        raise RooflineError(
-            f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own."
-        ) from None
 
 
 @contextmanager

@@ -12,14 +12,7 @@ def write_text(path: Path, text: str) -> None:
 
     Errors: RooflineError where the folder does not exist or cannot be written.
     """
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    except OSError as error:
-        raise RooflineError(
-            f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own."
-        ) from None
+    handle, temporary = _temporary(path)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
@@ -27,10 +20,31 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         os.unlink(temporary)
-        raise RooflineError(f"output: cannot write {path}: {error.strerror}.") from None
+        raise _refused(path, error) from None
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def require_writable(path: Path) -> None:
+    """Errors: RooflineError where `path` could not be written at the end: told before minutes of work."""
+    handle, temporary = _temporary(path)
+    os.close(handle)
+    os.unlink(temporary)
+
+
+def _temporary(path: Path) -> tuple[int, str]:
+    """An open temporary file beside `path`."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        return tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> RooflineError:
+    return RooflineError(f"output: cannot write {path}: {error.strerror}. Give a path in a folder you own.")
 
 
 def _umask() -> int:

@@ -5,18 +5,17 @@ of predictions.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 
 from ...errors import RooflineError, clip, nearest
 from ...structs import Dtype
 from ...timing.loop import BenchmarkLoop
+from ..files import write_text
 from ..records import DIMENSIONS, Family, Precision, Refused
 from .source import Result, Source, Table, build, join
 
@@ -97,13 +96,7 @@ def write(path: Path, file: RecordFile) -> None:
 
     Errors: RooflineError where the folder cannot be written.
     """
-    text = json.dumps(asdict(file), indent=1, allow_nan=False)
-    try:
-        with NamedTemporaryFile("w", dir=path.parent, prefix=path.name, delete=False, encoding="utf-8") as stream:
-            stream.write(text + "\n")
-        os.replace(stream.name, path)
-    except OSError as error:
-        raise RooflineError(f"records: cannot write {str(path)!r} ({error.strerror}).") from error
+    write_text(path, json.dumps(asdict(file), indent=1, allow_nan=False) + "\n")
 
 
 def load(path: Path) -> RecordFile:
