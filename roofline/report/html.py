@@ -149,9 +149,11 @@ def _span(pair: Any) -> str:
 
 
 PLOTLY = Path(__file__).parent / "static" / "plotly-cartesian.min.js"
-"""plotly.js 4.1.1, its bundle of two-dimensional charts (MIT licence beside it), as its publisher ships it. Kept here and
-not taken from the plotly package: that costs 70 MB for one file, its other bundle makes pages three times as large, and a
-page must stay the same byte for byte whatever is installed."""
+"""plotly.js 4.1.1, its bundle of two-dimensional charts (MIT licence beside it), as its publisher ships it.
+
+Kept here, not taken from the plotly package: that costs 70 MB for one file, its other bundle makes pages three times as
+large, and a page must stay the same byte for byte whatever is installed.
+"""
 
 
 def _inline_scripts() -> dict[str, str]:
