@@ -10,14 +10,15 @@ import time
 import numpy as np
 
 import roofline
+from roofline.deployment import deployment
 from roofline.io.calibration import load_calibration
-from roofline.prediction import deployment
+from roofline.io.profiles import load_target
 from roofline.workload import AttentionKind, Parallelism, Precision, Scenario
 
 
 def main(model="llama-3.1-70b", device="h100-sxm"):
-    of, on = roofline.load_model(model).model, roofline.load_device(device)
-    calibration = load_calibration(on)
+    of, target = roofline.load_model(model).model, load_target(device)
+    on, calibration = target.device, load_calibration(target)
     asked = Scenario(32.0, 2048.0, 256.0, Precision(), Parallelism(tp=8), AttentionKind.FUSED)
     where = deployment(of, on, calibration, asked)
 

@@ -5,8 +5,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .device import Device
-from .errors import RooflineError, unknown
+from .errors import InfeasibleError, RooflineError, clip, unknown
 from .io.calibration import load_calibration
 from .io.loaded import LoadedModel
 from .io.models import load_model
@@ -16,13 +18,24 @@ from .prediction import predict as predict_scenario
 from .structs import Dtype
 from .workload import AttentionKind, Parallelism, Precision, Scenario
 
+LARGEST = 2**40
+"""Largest number that a scenario may hold: beyond any deployment."""
+
 
 def parse_dtype(field: str, value: str) -> Dtype:
     """A number format by name. Errors: RooflineError with the formats and the nearest match."""
-    try:
-        return Dtype(value.lower())
-    except ValueError:
-        raise unknown(field, value, [str(dtype) for dtype in Dtype if dtype is not Dtype.TF32]) from None
+    stored = {str(dtype): dtype for dtype in Dtype if dtype is not Dtype.TF32}  # tf32 is how fp32 is multiplied
+    if (name := str(value).lower()) not in stored:
+        raise unknown(field, str(value), list(stored))
+    return stored[name]
+
+
+def _whole(field: str, value: object) -> int:
+    """`value` as a whole number from 1 on. Errors: RooflineError naming `field`."""
+    number = value if isinstance(value, int | float | np.integer) and not isinstance(value, bool) else 0
+    if 1 <= number <= LARGEST and number % 1 == 0:
+        return int(number)
+    raise RooflineError(f"{field}: {clip(value)} is not accepted. Accepted: whole numbers from 1 to {LARGEST:,}.")
 
 
 def parse_attention(value: str) -> AttentionKind:
@@ -42,8 +55,8 @@ def split_device(text: str) -> tuple[str, int | None]:
     name, colon, count = text.rpartition(":")
     if not colon or "/" in count or "\\" in count:
         return text, None
-    if not count.isascii() or not count.isdigit() or int(count) < 1:
-        raise RooflineError(f"device: the count in {text!r} must be a whole number from 1 on, as in h100-sxm:8.")
+    if not count.isascii() or not count.isdigit() or not 1 <= int(count[:20]) <= LARGEST:
+        raise RooflineError(f"device: the count in {clip(text)} must be a whole number from 1 on, as in h100-sxm:8.")
     return name, int(count)
 
 
@@ -81,15 +94,15 @@ def precision_of(
 def parallelism_of(device_count: int | None, tp: int | None, pp: int, ep: int, dp: int) -> Parallelism:
     """The split asked for; TP takes the devices that PP and DP leave.
 
-    Errors: RooflineError where the product is not the number of devices given.
+    Errors: RooflineError where one is no whole number from 1 on, or the product is not the number of devices given.
     """
+    pp, ep, dp = _whole("pp", pp), _whole("ep", ep), _whole("dp", dp)
     rest = pp * dp
-    if min(pp, ep, dp) < 1 or (tp is not None and tp < 1):
-        raise RooflineError(f"tp, pp, ep, dp: {tp}, {pp}, {ep}, {dp} are not accepted. Accepted: whole numbers from 1.")
     if tp is None:
         if (device_count or rest) % rest:
             raise RooflineError(f"pp, dp: {pp} x {dp} does not divide {device_count} devices. Give DEVICE:{rest}.")
         tp = (device_count or rest) // rest
+    tp = _whole("tp", tp)
     if device_count is not None and tp * rest != device_count:
         raise RooflineError(
             f"tp, pp, dp: {tp} x {pp} x {dp} = {tp * rest} devices, but {device_count} were given. "
@@ -125,9 +138,9 @@ def predict(
     name, count = split_device(device) if isinstance(device, str) else (device, None)
     target = name if isinstance(name, Target) else load_target(name)
     scenario = Scenario(
-        batch=batch,
-        input_token=input,
-        output_token=output,
+        batch=_whole("batch", batch),
+        input_token=_whole("input", input),
+        output_token=_whole("output", output),
         precision=precision_of(loaded, target.device, weights, activations, kv),
         parallelism=parallelism_of(count, tp, pp, ep, dp),
         attention=parse_attention(attention or "fused"),
@@ -137,9 +150,15 @@ def predict(
 
 def predict_each(
     model: str, device: str, numbers: Mapping[str, Sequence[int | None]], names: Mapping[str, str | None]
-) -> Iterator[Prediction]:
-    """One Prediction for every combination of the lists in `numbers` (the numeric arguments of `predict`), in order."""
+) -> Iterator[Prediction | InfeasibleError]:
+    """One Prediction for every combination of the lists in `numbers` (the numeric arguments of `predict`), in order.
+
+    A combination that the model or the device does not allow gives the InfeasibleError instead: the others still count.
+    """
     loaded = load_model(model)
     for values in product(*numbers.values()):
         settings: dict[str, Any] = {**dict(zip(numbers, values, strict=True)), **names}
-        yield predict(loaded, device, **settings)
+        try:
+            yield predict(loaded, device, **settings)
+        except InfeasibleError as error:
+            yield error

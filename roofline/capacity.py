@@ -1,7 +1,8 @@
 """Does it fit, how much more would fit, and the nearest change that makes it fit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from .device import Device
 from .errors import InfeasibleError
 from .footprint import Footprint, footprint
 from .model import Model, Moe
-from .structs import STORED_BYTE, Array, Dtype
+from .structs import STORED_BYTE, Array, Dtype, Number
 from .workload import Scenario
 
 BATCH_LIMIT = 2**24
@@ -18,7 +19,7 @@ BATCH_LIMIT = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change to a deployment under which it fits. `device_count`: devices it needs."""
+    """A change to a deployment under which it fits. `device_count`: devices it needs."""
 
     text: str
     device_count: int
@@ -70,6 +71,7 @@ def capacity(model: Model, device: Device, scenario: Scenario) -> Capacity:
     def length_fits(token: Array) -> Array:
         return np.asarray(footprint(model, device, _of_length(scenario, token)).free_byte >= 0)
 
+    max_batch = largest_true(batch_fits, BATCH_LIMIT)
     terms = {
         "weights": held.weight_byte,
         "KV cache": held.kv_byte,
@@ -79,10 +81,10 @@ def capacity(model: Model, device: Device, scenario: Scenario) -> Capacity:
     return Capacity(
         footprint=held,
         fits=fits,
-        max_batch=largest_true(batch_fits, BATCH_LIMIT),
+        max_batch=max_batch,
         max_context=largest_true(length_fits, int(model.max_context)),
         largest_term=max(terms, key=lambda name: float(terms[name])),
-        changes=() if fits else tuple(_changes(model, device, scenario)),
+        changes=() if fits else tuple(_changes(model, device, scenario, max_batch)),
     )
 
 
@@ -91,16 +93,32 @@ def _of_length(scenario: Scenario, token: Array) -> Scenario:
     return replace(scenario, input_token=np.maximum(token - scenario.output_token, 1.0))
 
 
-def _variants(model: Model, scenario: Scenario) -> Iterator[tuple[str, Scenario]]:
-    """Single changes that people make, the mildest first."""
-    precision, spread = scenario.precision, scenario.parallelism
+def _linked_devices(device: Device) -> Number:
+    """Devices that can work on one replica: those that the links of the profile reach."""
+    if device.inter_node is not None:
+        return np.inf
+    return 1.0 if device.intra_node is None else device.intra_node.domain_size
+
+
+Variant = tuple[str, Scenario]
+"""A change in words, and the scenario after it."""
+
+
+def _narrower(scenario: Scenario) -> Iterator[Variant]:
+    """The scenario with its cache or its weights in fewer bits, the mildest first."""
+    precision = scenario.precision
     if STORED_BYTE[precision.kv] > 1:
         yield "KV cache in fp8 (--kv fp8)", replace(scenario, precision=replace(precision, kv=Dtype.FP8))
     for narrow in (Dtype.FP8, Dtype.INT4):
         if STORED_BYTE[narrow] < STORED_BYTE[precision.weights]:
             quantised = replace(precision, weights=narrow, experts=narrow)
             yield f"weights in {narrow} (--weights {narrow})", replace(scenario, precision=quantised)
-    for factor in (2, 4, 8, 16):
+
+
+def _wider(model: Model, scenario: Scenario) -> Iterator[Variant]:
+    """The scenario on more devices."""
+    spread = scenario.parallelism
+    for factor in (2, 4, 8, 16, 32, 64):
         wider = replace(spread, tp=spread.tp * factor)
         yield f"tensor parallelism {wider.tp} (--tp {wider.tp})", replace(scenario, parallelism=wider)
         longer = replace(spread, pp=spread.pp * factor)
@@ -111,20 +129,33 @@ def _variants(model: Model, scenario: Scenario) -> Iterator[tuple[str, Scenario]
             yield text, replace(scenario, parallelism=replicas)
 
 
-def _changes(model: Model, device: Device, scenario: Scenario) -> list[Change]:
-    """The changes under which the scenario fits, those without more devices first, then by devices."""
-    found: list[Change] = []
-    smaller = largest_true(
-        lambda batch: np.asarray(footprint(model, device, replace(scenario, batch=batch)).free_byte >= 0), BATCH_LIMIT
+def _changes(model: Model, device: Device, scenario: Scenario, max_batch: int) -> list[Change]:
+    """The changes under which the scenario fits, those without more devices first, then by devices.
+
+    Where no single change is enough: narrower formats together with more devices. Splits over more devices than the
+    links of the profile reach are left out: they could not be predicted.
+    """
+    devices = scenario.parallelism.device_count
+    smaller = [Change(f"batch {max_batch} (--batch {max_batch})", devices, 0.0)] if max_batch else []
+    single = chain(_narrower(scenario), _wider(model, scenario))
+    pairs = (
+        (f"{first} and {second}", both)
+        for first, narrowed in _narrower(scenario)
+        for second, both in _wider(model, narrowed)
     )
-    if smaller:
-        devices = scenario.parallelism.device_count
-        found.append(Change(f"batch {smaller} (--batch {smaller})", devices, 0.0))
-    for text, variant in _variants(model, scenario):
+    found = smaller + _fitting(model, device, single) or _fitting(model, device, pairs)
+    return sorted(found, key=lambda change: change.device_count)
+
+
+def _fitting(model: Model, device: Device, variants: Iterable[Variant]) -> list[Change]:
+    """Those of `variants` that the model and the device's links allow, and that fit."""
+    found: list[Change] = []
+    for text, variant in variants:
+        spread = variant.parallelism
         try:
             free = float(footprint(model, device, variant).free_byte)
         except InfeasibleError:
             continue
-        if free >= 0:
-            found.append(Change(text, variant.parallelism.device_count, free))
-    return sorted(found, key=lambda change: change.device_count)
+        if free >= 0 and max(spread.tp * spread.pp, spread.ep) <= _linked_devices(device):
+            found.append(Change(text, spread.device_count, free))
+    return found

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .capacity import Capacity, capacity, integers
+from .deployment import Deployment, decode_times, deployment, micro_batches, pipeline_s, prefill_times
 from .device import Device
 from .errors import RooflineError
-from .footprint import weight_byte
 from .model import Model
 from .structs import STORED_BYTE, Array, Number, arithmetic_dtype
-from .timing import BOUNDS, Bound, Calibration, StepTime, WorkingSet, sum_over_kernels, time_step
-from .transformer import LatentForm, Plan, plan
-from .workload import AttentionKind, Precision, Scenario, Sequences, decode, prefill
+from .timing import BOUNDS, Bound, Calibration, StepTime, sum_over_kernels
+from .workload import Precision, Scenario
 
 NOT_MODELLED = (
     "host time between steps (scheduler, tokeniser, Python)",
@@ -117,83 +116,9 @@ class Prediction:
     assumptions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """A model on a device under a precision and a parallelism: its plans, ready to be timed for any batch."""
-
-    prefill_plan: Plan
-    decode_plan: Plan
-    device: Device
-    calibration: Calibration
-    working_set: WorkingSet
-
-    def prefill_step(self, batch: tuple[Sequences, ...]) -> StepTime:
-        """Time of one prefill (or mixed) step of a replica."""
-        return time_step(self.prefill_plan.step(batch), self.device, self.calibration, self.working_set)
-
-    def decode_step(self, sequences: Number, context: Number) -> StepTime:
-        """Time of one decode step of a replica: `sequences` sequences with `context` cached tokens each."""
-        groups = self.decode_plan.step((decode(sequences, context),))
-        return time_step(groups, self.device, self.calibration, self.working_set)
-
-
-def deployment(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Deployment:
-    """The Deployment of `scenario`; its batch and lengths are not looked at.
-
-    MLA runs expanded in prefill and, with fused attention, absorbed in decode.
-    Errors: InfeasibleError where shapes do not divide.
-    """
-    spread, precision, attention = scenario.parallelism, scenario.precision, scenario.attention
-    decode_form = {AttentionKind.FUSED: LatentForm.ABSORBED, AttentionKind.UNFUSED: LatentForm.EXPANDED}[attention]
-    return Deployment(
-        prefill_plan=plan(model, spread, precision, attention, LatentForm.EXPANDED),
-        decode_plan=plan(model, spread, precision, attention, decode_form),
-        device=device,
-        calibration=calibration,
-        working_set=WorkingSet(float(weight_byte(model, precision, spread).max())),
-    )
-
-
-def decode_context(scenario: Scenario) -> Number:
-    """Cached tokens at mid-generation: the prompt and half of the tokens that decode steps append."""
-    return scenario.input_token + np.maximum(scenario.output_token - 2.0, 0.0) / 2.0
-
-
-def pipeline_s(stage_s: Array, micro_batches: Number) -> tuple[Array, Array]:
-    """Latency of a full pass of `micro_batches` through the stages, and the period at which passes can follow.
-
-    The first micro-batch passes every stage, the others follow behind the slowest: sum + (m - 1) · max
-    (GPipe, arXiv 1811.06965). A token's next decode step cannot start before it left the last stage, nor before the
-    slowest stage served every other micro-batch: max(sum, m · max).
-    """
-    whole, slowest = stage_s.sum(axis=-1), stage_s.max(axis=-1)
-    return whole + (micro_batches - 1.0) * slowest, np.maximum(whole, micro_batches * slowest)
-
-
-def _micro_batches(scenario: Scenario) -> tuple[Number, Number]:
-    """Micro-batches in flight in one replica (at most one a stage), and sequences in each."""
-    sequences = np.ceil(np.asarray(scenario.batch, dtype=np.float64) / scenario.parallelism.dp)
-    count = np.minimum(sequences, float(scenario.parallelism.pp))
-    return count, np.ceil(sequences / count)
-
-
-def decode_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
-    """The decode step of one micro-batch, and TPOT in seconds; elementwise over the scenario's numbers."""
-    count, sequences = _micro_batches(scenario)
-    step = where.decode_step(sequences, decode_context(scenario))
-    return step, pipeline_s(step.stage_s, count)[1]
-
-
-def prefill_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
-    """The prefill of one micro-batch, and TTFT in seconds; elementwise over the scenario's numbers."""
-    count, sequences = _micro_batches(scenario)
-    step = where.prefill_step((prefill(sequences, scenario.input_token),))
-    return step, pipeline_s(step.stage_s, count)[0]
-
-
 def _band(step: StepTime, scenario: Scenario, which: int) -> tuple[float, float]:
     """The low and high end of TTFT (`which` 0) or TPOT (1), as pipeline_s makes them from the stages."""
-    count, _ = _micro_batches(scenario)
+    count, _ = micro_batches(scenario)
     low, high = (float(pipeline_s(stage_s, count)[which]) for stage_s in step.stage_band_s)
     return low, high
 

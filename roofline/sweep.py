@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from .deployment import decode_times, deployment
 from .device import Device
 from .model import Model
-from .prediction import decode_times, deployment
 from .structs import Array
 from .timing import Calibration
 from .workload import Scenario

@@ -16,7 +16,7 @@ LAYERS = (
     {"timing"},
     {"transformer"},
     {"footprint"},
-    {"capacity", "prediction"},
+    {"capacity", "deployment", "prediction"},
     {"sweep"},
     {"serving"},
     {"plan"},

@@ -1,4 +1,4 @@
-"""Every code block of the README: consoles print what they show, Python runs, set-up commands are those that CI runs."""
+"""Every code block of the README: consoles print what they show, Python runs, set-up commands are what CI runs."""
 
 import re
 import shlex

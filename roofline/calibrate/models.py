@@ -5,19 +5,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..device import Device
+from ..device import Cpu, Device
 from ..errors import RooflineError
 from ..io.records import Family, Records
+from ..kernels import KernelGroup
 from ..kernels.collective import CollectiveKind
 from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
 from ..timing import Band, Calibration, WorkingSet
 from ..timing.calibration import Key, Parameters, family_of, format_label
 from ..timing.chip import Chip, chip_of
 from ..timing.collective import DirectParameters, RingParameters, collective_time
+from ..timing.cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from ..timing.datasheet import datasheet_time
 from ..timing.decode_attention import DecodeAttentionParameters, DecodeKernel, decode_attention_time
 from ..timing.gemm import GemmParameters, QuantiseParameters, gemm_time
 from ..timing.latent_attention import LatentAttentionParameters, LatentKernel, latent_attention_time
+from ..timing.loop import BenchmarkLoop, must_come_from_dram_byte
 from ..timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
 from ..timing.moe import GroupedLibrary, MoeParameters, moe_time
 from ..timing.parameter import facts_of
@@ -34,6 +37,7 @@ from ..timing.systolic import (
 )
 from ..timing.tiles import TileLibrary
 from ..timing.time import Time
+from .cpu import cpu_prior, cpu_records_time
 from .work import group_of, work_of
 
 COLLECTIVES = {
@@ -56,13 +60,25 @@ class Candidate:
 def key_of(records: Records) -> Key:
     """The calibration entry that `records` belong to: family and format (bf16 and fp16 are one)."""
     if records.family in COLLECTIVES or records.family not in _BY_FORMAT:
-        return str(records.family), "bf16"
+        return _OWN_STEPS.get(records.kernel.removesuffix("_sliding"), str(records.family)), "bf16"
     formats = records.precision
     if records.precision.label in ("fp8_block", "int8_weight_only", "int4_weight_only"):
         return str(records.family), records.precision.label
     stored = formats.weight if records.family in (Family.GEMM, Family.MOE) else formats.cache
-    return str(records.family), format_label(formats.activation, stored)
+    step = records.kernel.removesuffix("_sliding")
+    return _OWN_STEPS.get(step, str(records.family)), format_label(formats.activation, stored)
 
+
+_OWN_STEPS = {
+    "attention_scores": "attention_scores",
+    "attention_values": "attention_values",
+    "experts_gate_up": "expert_gemm",
+    "experts_up": "expert_gemm",
+    "experts_down": "expert_gemm",
+    "head_concat": "head_concat",
+    "route_topk": "routing",
+}
+"""Steps of the project's own records that libraries run otherwise than the rest of their family."""
 
 _BY_FORMAT = frozenset(
     {
@@ -81,10 +97,15 @@ def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
     return tuple(name for name in facts_of(parameters) if name not in names)
 
 
-def candidates(records: Records) -> tuple[Candidate, ...]:
-    """The models to try for `records`: one for each kernel that libraries are known to have. A fit on part of the rows
-    decides between them, not the name of a device or a backend. Errors: RooflineError for a family without a model.
+def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
+    """The models to try for `records` on a device of this structure: one for each kernel that libraries are known to
+    have. A fit on part of the rows decides between them, not the name of a device or a backend.
+    Errors: RooflineError for a family without a model.
     """
+    if records.family in (Family.LAYER, Family.MODEL):
+        raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
+    if isinstance(device.structure, Cpu):
+        return (Candidate(*cpu_prior(records)),)
     formats = records.precision
     match records.family:
         case Family.GEMM:
@@ -122,8 +143,6 @@ def candidates(records: Records) -> tuple[Candidate, ...]:
             )
         case family if family in COLLECTIVES:
             return _collective_candidates(COLLECTIVES[family])
-        case Family.LAYER | Family.MODEL:
-            raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
         case _:
             return (Candidate(PointwiseParameters(), _all_but(PointwiseParameters)),)
 
@@ -229,6 +248,8 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
             return pointwise_time(dims["row"], dims["read_byte"], dims["write_byte"], chip, parameters, loop)
         case RingParameters() | DirectParameters():
             return _collective_time(records, device, parameters)
+        case CpuGemmParameters() | CpuRowParameters() | CpuAttentionParameters():
+            return cpu_records_time(records, device, parameters)
 
 
 def _arithmetic(records: Records) -> Dtype:
@@ -314,8 +335,22 @@ def record_time(records: Records, device: Device, calibration: Calibration) -> t
             f"records: {records.name}: {device.name} has no calibration for {records.family}, and the datasheet model "
             "does not cover it. Calibrate first: roofline calibrate."
         )
-    times = [datasheet_time(group_of(work), device, WorkingSet(np.inf)) for work in works]
+    times = [_datasheet_time(group_of(work), device, records.loop) for work in works]
     return add_times(times), calibration.bands[family_of(works[0])]
+
+
+def _datasheet_time(group: KernelGroup, device: Device, loop: BenchmarkLoop) -> Time:
+    """Datasheet timing, with the physical limit of the loop: what a cache keeps need not come from DRAM again."""
+    cost, cache = group.cost, device.last_level_cache
+    operand_byte = cost.weight_read_byte + cost.kv_read_byte
+    kept_byte = cache.capacity_byte if cache else 0.0
+    needed_byte = must_come_from_dram_byte(operand_byte, cost.memory_byte - operand_byte, kept_byte, loop)
+    working_set = WorkingSet(np.maximum(operand_byte, 1.0) * loop.operand_copies)
+    time = datasheet_time(group, device, working_set)
+    boundless = replace(device, dram=replace(device.dram, bandwidth_byte_per_s=np.inf))
+    computing_s = datasheet_time(group, boundless, working_set).roofline_s
+    limit_s = np.maximum(computing_s, needed_byte / (device.dram.bandwidth_byte_per_s or np.inf))
+    return replace(time, roofline_s=np.minimum(limit_s, time.roofline_s))
 
 
 def add_times(times: Sequence[Time]) -> Time:

@@ -28,11 +28,14 @@ def calibrate_command(
     from ..calibrate.run import calibrate
     from ..io.calibration import calibration_of, calibration_text, fitted_table
     from ..io.datasets import read
+    from ..io.datasets.own import one_machine
+    from ..io.datasets.source import Source
     from ..io.files import write_text
     from ..io.profiles import load_target, profile_path
     from ..timing.transfer import transferred
 
     target = load_target(device)
+    one_machine([Source(file, str(file), "") for path in data for file in _record_files(path)])
     results = [read(path) for path in data]
     records = [group for found, _ in results for group in found]
     refused = [item for _, items in results for item in items]
@@ -64,7 +67,7 @@ def calibrate_command(
         raise RooflineError(f"records: nothing in {where} could be calibrated:\n{reasons}")
     if output is not None:
         text = profile_path(device).read_text("utf-8")
-        write_text(output, _named(_without_calibration(text), output.stem) + "\n" + calibration_text(fits))
+        write_text(output, named(_without_calibration(text), output.stem) + "\n" + calibration_text(fits))
     if json_:
         table = {f"{family} {label}": fitted_table(fitted) for (family, label), fitted in fits.items()}
         typer.echo(json.dumps({"schema": "roofline.calibration/1", "fits": table}, indent=1, default=str))
@@ -79,6 +82,11 @@ def calibrate_command(
         typer.echo(f"wrote {output}", err=True)
 
 
+def _record_files(path: Path) -> list[Path]:
+    """The files among which the project's own records may be."""
+    return [path] if path.is_file() else sorted(path.rglob("*.json"))
+
+
 def _without_calibration(text: str) -> str:
     """A profile's text up to its calibration."""
     return (
@@ -87,7 +95,7 @@ def _without_calibration(text: str) -> str:
     )
 
 
-def _named(text: str, name: str) -> str:
+def named(text: str, name: str) -> str:
     """A profile's text under another name: a profile is named as its file."""
     return re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
 

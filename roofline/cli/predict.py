@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..api import predict_each
+from ..errors import InfeasibleError, RooflineError
 from ..io.files import write_text
 from ..report.record import prediction_record
 from .scenario import request
@@ -47,11 +48,17 @@ def predict_command(
     numbers = {"batch": batch, "input": input, "output": output, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
     names = {"weights": weights, "activations": activations, "kv": kv, "attention": attention}
     asked = request(model, device, numbers | names, scenario)
+    if csv is not None and html is not None and csv.absolute() == html.absolute():
+        raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
     command = shlex.join(["roofline", *sys.argv[1:]])
-    records = [
-        prediction_record(prediction, command)
-        for prediction in predict_each(asked.model, asked.device, asked.numbers, asked.names)
-    ]
+    records, refused = [], []
+    for found in predict_each(asked.model, asked.device, asked.numbers, asked.names):
+        if isinstance(found, InfeasibleError):
+            refused.append(found)
+        else:
+            records.append(prediction_record(found, command))
+    if not records:
+        raise refused[0]
     if html is not None:
         _write_page(records, html)
     if csv is not None:
@@ -70,7 +77,9 @@ def predict_command(
     for path in (html, csv):
         if path is not None:
             typer.echo(f"wrote {path}", err=True)
-    if not all(record["fits"] for record in records):
+    for reason in dict.fromkeys(map(str, refused)):
+        typer.echo(f"left out, infeasible: {reason}", err=True)
+    if refused or not all(record["fits"] for record in records):
         raise typer.Exit(1)
 
 
@@ -79,7 +88,6 @@ def _list(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write_page(records: list[dict[str, Any]], path: Path) -> None:
-    from ..errors import RooflineError
     from ..report.html import render_prediction
 
     if len(records) > 1:
@@ -88,7 +96,7 @@ def _write_page(records: list[dict[str, Any]], path: Path) -> None:
 
 
 def kernel_csv(records: list[dict[str, Any]]) -> str:
-    """Every kernel of every phase of every record, one line each, with the scenario's numbers in front."""
+    """Every kernel of every phase of every record, one line each, with its scenario in front."""
     import csv
     import io
 
@@ -96,11 +104,13 @@ def kernel_csv(records: list[dict[str, Any]]) -> str:
 
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    scenario_fields = ("batch", "input_token", "output_token")
-    writer.writerow(["model", "device", "device_count", *scenario_fields, "phase", *KERNEL_FIELDS])
-    for record in records:
-        head = [record["model"], record["device"], record["device_count"]]
-        head += [record["scenario"][field] for field in scenario_fields]
+    for i, record in enumerate(records):
+        scenario = record["scenario"]
+        settings = {field: scenario[field] for field in ("batch", "input_token", "output_token", "attention")}
+        settings |= scenario["parallelism"] | scenario["precision"]
+        if i == 0:
+            writer.writerow(["model", "device", "device_count", *settings, "phase", *KERNEL_FIELDS])
+        head = [record["model"], record["device"], record["device_count"], *settings.values()]
         for name, phase in record["phases"].items():
             for row in phase["kernels"] if phase else ():
                 writer.writerow([*head, name, *(row[field] for field in KERNEL_FIELDS)])

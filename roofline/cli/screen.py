@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from ..capacity import BATCH_LIMIT
 from ..io.units import format_quantity
 from ..report.format import seconds, size
 
@@ -106,8 +107,9 @@ def _times(record: Record) -> Iterator[str]:
         if figures is None:
             continue
         low, high = (seconds(end) for end in record["band"][key])
+        part = f"{phase}'s longest stage" if record["scenario"]["parallelism"]["pp"] > 1 else phase
         yield (
-            f"  {label}  {seconds(record[key]):>8} ({low} to {high})   {phase} is {figures['bound']}-bound "
+            f"  {label}  {seconds(record[key]):>8} ({low} to {high})   {part} is {figures['bound']}-bound "
             f"({figures['bound_share'][figures['bound']]:.0%}), MFU {figures['mfu']:.0%}, MBU "
             f"{figures['mbu']:.0%}; bare roofline {seconds(figures['roofline_s'])}"
         )
@@ -119,7 +121,7 @@ def _times(record: Record) -> Iterator[str]:
     if record["usd_per_mtok_output"] is not None:
         money = f"; ${record['usd_per_mtok_input']:.3g} in, ${record['usd_per_mtok_output']:.3g} out per million tokens"
     yield (
-        f"  end to end {seconds(record['e2e_s'])}; {rate:,.0f} tokens/s = "
+        f"  end to end {seconds(record['e2e_s'])}; decode gives {rate:,.0f} tokens/s = "
         f"{record['output_token_per_s_per_device']:,.0f} per device, "
         f"{record['output_token_per_s_per_user']:.3g} per user; {record['joule_per_output_token']:.3g} J/token{money}"
     )
@@ -141,7 +143,8 @@ def _memory(record: Record) -> Iterator[str]:
     yield f"  {verdict}: {size(used)} of {size(memory['capacity_byte'])} per device ({parts})"
     if record["fits"]:
         batch, context = memory["max_batch"], memory["max_context"]
-        yield f"  room for batch {batch:,} at this length, or {context:,} tokens at this batch"
+        room = "any batch" if batch == BATCH_LIMIT else f"batch {batch:,}"
+        yield f"  room for {room} at this length, or {context:,} tokens at this batch"
     yield ""
 
 
@@ -153,11 +156,11 @@ def _verdict(record: Record) -> Iterator[str]:
         for change in memory["changes"][:3]:
             yield f"  {change['text']}: {change['device_count']} device{'s' * (change['device_count'] > 1)}"
         if not memory["changes"]:
-            yield "  no single change does; combine narrower weights with more devices"
+            yield "  nothing tried does: fp8 or int4 weights, fp8 cache, up to 64 times the devices if links reach them"
     elif decode is not None:
         flips = {flip["quantity"]: flip for flip in record["flips"]}
         told = [
-            f"{flips[key]['bound']}-bound from {label} {flips[key]['value']:,} on"
+            f"first {flips[key]['bound']}-bound at {label} {flips[key]['value']:,}"
             if key in flips
             else f"the same at any {label}"
             for key, label in (("batch", "batch"), ("input", "context"))

@@ -177,7 +177,7 @@ def _table(parameters: Any) -> dict[str, Any]:
 
 
 def calibration_text(models: Mapping[Key, Fitted]) -> str:
-    """The [calibration] tables of a profile as TOML, four significant digits."""
+    """The [calibration] tables of a profile as TOML; fractions with four significant digits, whole numbers exactly."""
     lines = ["# Fitted by `roofline calibrate`; do not edit."]
     for (family, label), fitted in sorted(models.items()):
         lines += _toml(f'calibration.{family}."{label}"', fitted_table(fitted))
@@ -201,7 +201,7 @@ def _value(value: Any) -> str:
         case int():
             return str(value)
         case float():
-            return f"{float(f'{value:.4g}')!r}"
+            return repr(value if value.is_integer() else float(f"{value:.4g}"))  # 8388608 bytes are a fact, exactly
         case str():
             escaped = value.replace("\\", "\\\\").replace('"', '\\"')
             return f'"{escaped}"'

@@ -85,10 +85,10 @@ def profile_path(name_or_path: str | Path) -> Path:
     if text.lower().endswith(".toml"):
         path = Path(text)
         if not path.is_file():
-            raise RooflineError(f"hardware: no file {clip(text)}. Accepted: a profile name or an existing .toml file.")
+            raise RooflineError(f"device: no file {clip(text)}. Accepted: a profile name or an existing .toml file.")
         return path
     if "/" in text or "\\" in text or ".." in text or "\0" in text:
-        raise RooflineError(f"hardware: {clip(text)} is not a profile name, and a path must end in .toml.")
+        raise RooflineError(f"device: {clip(text)} is not a profile name, and a path must end in .toml.")
     folder, wanted = profile_folder(), text.strip().lower()
     names = profile_names()
     if wanted in names:
@@ -99,7 +99,7 @@ def profile_path(name_or_path: str | Path) -> Path:
     match = nearest(wanted[:200], [*names, *aliases])
     hint = f" Did you mean {match!r}?" if match else ""
     raise RooflineError(
-        f"hardware: {clip(text)} is not known.{hint} Accepted: one of {len(names)} profiles (`roofline hardware list` "
+        f"device: {clip(text)} is not known.{hint} Accepted: one of {len(names)} profiles (`roofline hardware list` "
         "shows them) or a .toml file."
     )
 
@@ -119,9 +119,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             text = file.read(_SIZE_LIMIT_BYTE + 1)
     except OSError as error:
-        raise RooflineError(f"hardware: cannot read {clip(str(path))}: {error.strerror}.") from None
+        raise RooflineError(f"device: cannot read {clip(str(path))}: {error.strerror}.") from None
     if len(text) > _SIZE_LIMIT_BYTE:
-        raise RooflineError(f"hardware: {clip(str(path))} is larger than 1 MB; a profile has a few kB.")
+        raise RooflineError(f"device: {clip(str(path))} is larger than 1 MB; a profile has a few kB.")
     return text
 
 

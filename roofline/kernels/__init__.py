@@ -37,11 +37,15 @@ class KernelGroup:
     """Kernels of one family and precision, evaluated together.
 
     `names` and `order` (position in the step) have one entry per kernel; `count`, shape (stages, kernels): executions
-    per step on a device of each pipeline stage. `work` and `cost`: shape (*scenarios, kernels).
+    per step on a device of each pipeline stage. `work`: shape (*scenarios, kernels).
     """
 
     names: tuple[str, ...]
     order: tuple[int, ...]
     count: Array
     work: Work
-    cost: Cost
+
+    @property
+    def cost(self) -> Cost:
+        """The Cost of one execution of each kernel; derived when asked for, since fitted timing models never ask."""
+        return cost_of(self.work)

@@ -113,22 +113,22 @@ def fused_attention_cost(work: FusedAttention) -> Cost:
 def unfused_attention_cost(work: UnfusedAttention) -> Cost:
     """Cost of one step of plain attention: whole rectangles of scores, new_token x keys, masked or not.
 
-    Ignores: copies that repeat K and V for grouped queries, upcasts to fp32 inside the softmax.
+    Absorbed latents are keys and values in one: both products read them. Ignores: copies that repeat K and V for
+    grouped queries, upcasts to fp32 inside the softmax.
     Source: Vaswani et al., arXiv 1706.03762, equation 1.
     """
     shape = work.shape
-    query_byte, cache_byte = STORED_BYTE[shape.query], STORED_BYTE[shape.cache]
+    query_byte = STORED_BYTE[shape.query]
     keys = key_count(shape.new_token, shape.context, shape.window)
     queries = shape.sequences * shape.heads * shape.new_token
     scores = queries * keys
-    key_value = shape.sequences * keys * shape.cache_value * cache_byte
-    key_share = shape.head_dim / (shape.head_dim + shape.value_dim)
+    cached_byte = shape.sequences * keys * shape.kv_heads * STORED_BYTE[shape.cache]
     match work.step:
         case UnfusedStep.SCORES:
             return Cost(
                 matrix_flop=FLOP_PER_FMA * scores * shape.head_dim,
                 activation_read_byte=queries * shape.head_dim * query_byte,
-                kv_read_byte=key_value * key_share,
+                kv_read_byte=cached_byte * shape.head_dim,
                 activation_write_byte=scores * query_byte,
             )
         case UnfusedStep.SCALE_MASK:
@@ -147,7 +147,7 @@ def unfused_attention_cost(work: UnfusedAttention) -> Cost:
             return Cost(
                 matrix_flop=FLOP_PER_FMA * scores * shape.value_dim,
                 activation_read_byte=scores * query_byte,
-                kv_read_byte=key_value * (1.0 - key_share),
+                kv_read_byte=cached_byte * shape.value_dim,
                 activation_write_byte=queries * shape.value_dim * query_byte,
             )
         case UnfusedStep.HEAD_CONCAT:

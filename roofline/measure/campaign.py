@@ -12,7 +12,7 @@ from ..io.datasets.own import Measurement
 from ..io.records import Family
 from ..model import Attention, Layer, Model, Moe
 from ..workload import Precision
-from .library import Library
+from .library import Elementwise, Library
 from .steps import Form, LayerRun, ModelRun, StepShape, prepare
 from .tape import Counter, Executed, Runner
 from .timer import Budget, Clock, Samples, time_call
@@ -92,6 +92,9 @@ def executed_steps(case: Case, library: Library) -> list[Executed]:
     model = replace(case.model, layers=(case.layer,))
     run = ModelRun(library, model, case.form, case.shape.sequences, case.shape.context + case.shape.new_token)
     run.context = case.shape.context  # cached tokens are zeros: their values do not matter
+    spread = library.tensor(np.sqrt(np.full(1, model.hidden)))  # else attention drowns what tells tokens apart, and a
+    tables = [library.elementwise(Elementwise.MULTIPLY, table, spread) for table in run.outer["embedding"]]
+    run.outer = {**run.outer, "embedding": tuple(tables)}  # router sends all of them to the same experts
     tokens = _tokens(library, model, case.shape)
     tape = Counter(library, keep=True)
     logits = run.step(tape, tokens)

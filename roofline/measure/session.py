@@ -1,7 +1,7 @@
 """One run of measurements: sets the machine up, keeps what was measured when interrupted, and tells its progress."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from ..errors import RooflineError, unknown
@@ -24,6 +24,24 @@ from .torch_executor import TorchLibrary, require_torch
 LIBRARIES = ("numpy", "torch")
 DEVICES = ("cpu", "cuda")
 FORMATS = (Dtype.FP32, Dtype.BF16, Dtype.FP16)
+SINGLE_STEPS = frozenset(
+    {
+        "attention",
+        "attention_scores",
+        "scale_mask",
+        "softmax",
+        "attention_values",
+        "head_concat",
+        "activation",
+        "route_topk",
+        "experts",
+        "experts_gate_up",
+        "experts_up",
+        "experts_down",
+    }
+)
+"""Steps that a layer has only one of: their families need more layers than products and norms do."""
+
 AGAIN = 5
 """Every fifth case is measured twice, the second time at the end: the machine's noise."""
 
@@ -164,16 +182,23 @@ def _cache_byte(chosen: Target) -> float:
 def _drawn(
     library: Library, settings: Settings, forms: Sequence[Form], quick: bool, tell: Progress
 ) -> Iterator[Measurement]:
-    """Steps of drawn layers, each shape once; then every fifth layer again."""
+    """Steps of drawn layers, each shape once; of twice as many more those that a layer has only one of; then every
+    fifth layer again.
+    """
     count, hidden, token = (16, 1024, 256) if quick else (72, 2048, 1024)
     cases = list(random_cases(count, hidden, token, forms))
-    passes = (cases, cases[::AGAIN])
-    total, done = sum(map(len, passes)), 0
-    for each in passes:
-        seen: set[object] = set()
+    more = [
+        replace(case, form=form) for case in random_cases(2 * count, hidden, token, forms, seed=1) for form in forms
+    ]
+    few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
+    first: set[object] = set()
+    again: set[object] = set()
+    passes = ((cases, settings, first), (more, few, first), (cases[::AGAIN], settings, again))
+    total, done = sum(len(each) for each, _, _ in passes), 0
+    for each, wanted, seen in passes:
         for case in each:
             tell(done, total, f"{case.model.name}, {case.shape.token} tokens")
-            yield from measure_case(case, library, settings, seen)
+            yield from measure_case(case, library, wanted, seen)
             done += 1
     tell(total, total, "")
 

@@ -19,20 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import RooflineError
+from ..io.datasets.own import FAST_QUANTILE
 from ..structs import Array
 
 Call = Callable[[int], Any]
 """Executes once; the argument counts executions, so that operand copies can take turns."""
 
-FAST_QUANTILE = 0.2
-"""The quantile of the samples that stands for an undisturbed machine."""
-
 
 DISTURBED = 0.02
 """A sample is disturbed when threads of this process waited for a CPU for more than this share of it."""
-
-PATIENCE = 8.0
-"""How much longer than its budget a record may take for lack of undisturbed samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,8 @@ class Budget:
 
     Repeats until `least_sample` samples and `least_s` seconds are there and the fast side is known to `spread` (see
     `fast_spread`), and stops in any case after `most_s` seconds or `most_sample` samples. A sample takes at least
-    `sample_s`, so that the clock's resolution does not matter.
+    `sample_s`, so that the clock's resolution does not matter. For lack of undisturbed samples a record may take
+    `patience` times as long.
     """
 
     warm_up_s: float = 0.02
@@ -51,9 +47,10 @@ class Budget:
     most_s: float = 1.0
     spread: float = 0.03
     sample_s: float = 100e-6
+    patience: float = 8.0
 
 
-QUICK = Budget(warm_up_s=0.01, least_sample=5, most_sample=100, least_s=0.03, most_s=0.25)
+QUICK = Budget(warm_up_s=0.01, least_sample=5, most_sample=100, least_s=0.03, most_s=0.25, patience=2.0)
 """For a first look: a quarter of a second per record at most, unless one execution takes longer."""
 
 
@@ -208,9 +205,9 @@ def time_call(call: Call, budget: Budget, clock: Clock, *, turn: int = 1) -> Sam
 
 
 def _enough(quiet: list[float], disturbed: list[float], spent_s: float, budget: Budget) -> bool:
-    """Whether to stop. On a busy machine the time is longer by PATIENCE, as long as undisturbed samples are few."""
+    """Whether to stop. On a busy machine the time is longer by `patience`, as long as undisturbed samples are few."""
     if len(quiet) < budget.least_sample and disturbed:
-        return spent_s >= PATIENCE * budget.most_s
+        return spent_s >= budget.patience * budget.most_s
     if len(quiet) >= budget.most_sample or spent_s >= budget.most_s:
         return True
     known = len(quiet) >= budget.least_sample and spent_s >= budget.least_s

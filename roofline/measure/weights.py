@@ -51,8 +51,9 @@ class Source:
         return 1.0 + 0.1 * self.values(count)
 
     def norm(self, kind: Norm, n: float) -> tuple[Tensor, ...]:
-        """The vectors of one norm."""
-        return (self.vector(n),) if kind is Norm.RMS else (self.vector(n), self.vector(n))
+        """The vectors of one norm: a scale near one, and where it has a bias, one near zero."""
+        bias = () if kind is Norm.RMS else (self.library.tensor(self.near_one(int(n)) - 1.0),)
+        return (self.vector(n), *bias)
 
 
 def layer_weights(source: Source, model: Model, layer: Layer, kind: AttentionKind) -> StepWeights:

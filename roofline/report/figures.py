@@ -24,10 +24,10 @@ _MEMORY_TERM = (
     ("activations", "activation_byte", "#F0E442"),
     ("engine reserve", "reserve_byte", "#999999"),
 )
-_NEUTRAL = "#808080"
-_LIMIT = "#D00000"
-_LEGEND = {"orientation": "h", "x": 0, "traceorder": "normal", "itemsizing": "constant"}
-_SMALL = {"size": 11}
+NEUTRAL = "#808080"
+LIMIT = "#D00000"
+LEGEND = {"orientation": "h", "x": 0, "traceorder": "normal", "itemsizing": "constant"}
+SMALL = {"size": 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,18 @@ def roofline(record: Record) -> Figure:
     seen = [*y, *(roof.end[1] for roof in roofs)] or [1.0]
     return {
         "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in traces)],
-        "layout": _layout(
+        "layout": layout(
             height=600,
-            legend={**_LEGEND, "y": -0.14, "yanchor": "top"},
+            legend={**LEGEND, "y": -0.14, "yanchor": "top"},
             annotations=[_roof_label(roof) for roof in roofs],
-            xaxis=_axis(
+            xaxis=axis(
                 "FLOP per byte of memory traffic",
                 type="log",
                 exponentformat="power",
                 dtick=1,
                 range=[log10(ends[0]), log10(max([ends[1], *(roof.end[0] for roof in roofs)])) + 0.05],
             ),
-            yaxis=_axis(
+            yaxis=axis(
                 "FLOP/s reached",
                 type="log",
                 exponentformat="SI extended",
@@ -108,28 +108,28 @@ def time_by_kernel(phase: Record) -> Figure:
         {
             "type": "bar",
             "orientation": "h",
-            "name": f"{_safe(bound)}-bound",
+            "name": f"{safe(bound)}-bound",
             "x": [time / scale for _, time, _ in group],
             "y": [row for row, _, _ in group],
-            "text": [f"{percent(time / total)} {_safe(bound)}" for _, time, _ in group],
+            "text": [f"{percent(time / total)} {safe(bound)}" for _, time, _ in group],
             "textposition": "outside",
-            "textfont": _SMALL,
+            "textfont": SMALL,
             "cliponaxis": False,
             "hovertext": [_kernel_text("", kernel) for _, _, kernel in group],
             "hoverinfo": "text",
-            "marker": {"color": BOUND_COLOUR.get(bound, _NEUTRAL)},
+            "marker": {"color": BOUND_COLOUR.get(bound, NEUTRAL)},
         }
         for bound, group in sorted(bars.items())
     ]
-    ticks = [_safe(clip(kernel.get("name"), 26)) for _, kernel in timed]
+    ticks = [safe(clip(kernel.get("name"), 26)) for _, kernel in timed]
     rows = {"tickvals": list(range(len(timed))), "ticktext": ticks, "autorange": "reversed", "showgrid": False}
     return {
         "data": data,
-        "layout": _layout(
+        "layout": layout(
             height=130 + 24 * len(timed),
             bargap=0.25,
-            xaxis=_axis(f"{unit} per step", range=[0.0, 1.85 * longest / scale or 1.0], nticks=5, tickangle=0),
-            yaxis=_axis("", automargin=True, tickfont=_SMALL, ticks="outside", tickcolor="rgba(0,0,0,0)", **rows),
+            xaxis=axis(f"{unit} per step", range=[0.0, 1.85 * longest / scale or 1.0], nticks=5, tickangle=0),
+            yaxis=axis("", automargin=True, tickfont=SMALL, ticks="outside", tickcolor="rgba(0,0,0,0)", **rows),
             dragmode=False,
         ),
     }
@@ -151,7 +151,7 @@ def memory(held: Record) -> Figure:
             "y": [0],
             "hovertext": [f"{name}: {size(amount)}"],
             "hoverinfo": "text",
-            "marker": {"color": colour, "line": {"color": _NEUTRAL, "width": 1}},
+            "marker": {"color": colour, "line": {"color": NEUTRAL, "width": 1}},
         }
         for name, amount, colour in terms
     ]
@@ -163,15 +163,15 @@ def memory(held: Record) -> Figure:
             "x": [capacity / scale, capacity / scale],
             "y": [-0.5, 0.5],
             "hoverinfo": "name",
-            "line": {"color": _LIMIT, "width": 4, "dash": "dash"},
+            "line": {"color": LIMIT, "width": 4, "dash": "dash"},
         }
         data.append(limit)
     return {
         "data": data,
-        "layout": _layout(
+        "layout": layout(
             height=230,
             barmode="stack",
-            xaxis=_axis(unit, range=[0.0, 1.05 * max(used, capacity or 0.0) / scale or 1.0], nticks=6),
+            xaxis=axis(unit, range=[0.0, 1.05 * max(used, capacity or 0.0) / scale or 1.0], nticks=6),
             yaxis={"visible": False, "range": [-0.55, 0.55]},
             dragmode=False,
         ),
@@ -211,25 +211,25 @@ def _kernel_text(phase: str, kernel: Record) -> str:
     """What a reader sees on hovering over a kernel."""
     moved = (finite(kernel.get("read_byte")) or 0.0) + (finite(kernel.get("write_byte")) or 0.0)
     lines = (
-        f"<b>{_safe(clip(kernel.get('name'), 60))}</b>{' in ' + _safe(phase) if phase else ''}",
+        f"<b>{safe(clip(kernel.get('name'), 60))}</b>{' in ' + safe(phase) if phase else ''}",
         f"{quantity(kernel.get('flop'), 'FLOP')}, {size(moved)} read and written",
         f"{number(kernel.get('intensity_flop_per_byte'))} FLOP/byte",
         f"{seconds(kernel.get('total_s'))} (bare roofline {seconds(kernel.get('roofline_s'))})",
         f"expected within {seconds(kernel.get('low_s'))} to {seconds(kernel.get('high_s'))}",
         f"{number(kernel.get('count'))} times a step: {seconds(step_s(kernel))}",
-        f"bound by {_safe(kernel.get('bound'))}",
+        f"bound by {safe(kernel.get('bound'))}",
     )
     return "<br>".join(lines)
 
 
 def _point_trace(phase: str, bound: str, points: list[dict[str, Any]]) -> Figure:
     """Markers of one phase and bound: prefill filled, decode hollow."""
-    colour, symbol = BOUND_COLOUR.get(bound, _NEUTRAL), _BOUND_SYMBOL.get(bound, "x")
+    colour, symbol = BOUND_COLOUR.get(bound, NEUTRAL), _BOUND_SYMBOL.get(bound, "x")
     hollow = "-open" if phase == "decode" else ""
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{_safe(phase)}, {_safe(bound)}-bound",
+        "name": f"{safe(phase)}, {safe(bound)}-bound",
         "x": [point["x"] for point in points],
         "y": [point["y"] for point in points],
         "hovertext": [point["text"] for point in points],
@@ -239,7 +239,7 @@ def _point_trace(phase: str, bound: str, points: list[dict[str, Any]]) -> Figure
             "symbol": symbol + hollow,
             "size": [point["size"] for point in points],
             "opacity": 1,
-            "line": {"width": 2, "color": colour} if hollow else {"width": 1, "color": _NEUTRAL},
+            "line": {"width": 2, "color": colour} if hollow else {"width": 1, "color": NEUTRAL},
         },
     }
 
@@ -267,12 +267,12 @@ def _roof_trace(roof: Roof) -> Figure:
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": _safe(roof.title),
+        "name": safe(roof.title),
         "x": [roof.start[0], roof.end[0]],
         "y": [roof.start[1], roof.end[1]],
         "hoverinfo": "name",
         "showlegend": False,
-        "line": {"color": _NEUTRAL, "width": roof.width},
+        "line": {"color": NEUTRAL, "width": roof.width},
     }
 
 
@@ -284,27 +284,29 @@ def _roof_label(roof: Roof) -> Figure:
     anchor = (
         {"xanchor": "right", "yanchor": "bottom"} if flat else {"xanchor": "right", "yanchor": "bottom", "xshift": -6}
     )
-    return {"x": x, "y": y, "text": _safe(roof.title), "showarrow": False, "font": _SMALL, **anchor}
+    return {"x": x, "y": y, "text": safe(roof.title), "showarrow": False, "font": SMALL, **anchor}
 
 
-def _axis(title: str, **settings: Any) -> Figure:
+def axis(title: str, **settings: Any) -> Figure:
+    """An axis with its title."""
     return {"title": {"text": title}, "zeroline": False, **settings}
 
 
-def _layout(**settings: Any) -> Figure:
+def layout(**settings: Any) -> Figure:
+    """The layout that all figures share, and what one of them sets."""
     return {
         "autosize": True,
         "margin": {"l": 56, "r": 16, "t": 30, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13},
-        "legend": {**_LEGEND, "y": 1.02, "yanchor": "bottom"},
+        "legend": {**LEGEND, "y": 1.02, "yanchor": "bottom"},
         "showlegend": True,
         "hoverlabel": {"align": "left"},
         **settings,
     }
 
 
-def _safe(text: object) -> str:
+def safe(text: object) -> str:
     """Text that Plotly shows as it is: it reads a few HTML tags, links among them."""
     return html.escape(str(text))

@@ -19,24 +19,24 @@ from .record import SCHEMA
 from .tables import band_table, kernel_table
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_OBJECT, _LIST, _ROWS = "an object", "a list", "a list of objects"
+OBJECT, LIST, ROWS = "an object", "a list", "a list of objects"
 _PARTS = {
-    "scenario": _OBJECT,
-    "scenario.parallelism": _OBJECT,
-    "scenario.precision": _OBJECT,
-    "memory": _OBJECT,
-    "memory.changes": _ROWS,
-    "phases": _OBJECT,
-    "band": _OBJECT,
-    "band.families": _OBJECT,
-    "flips": _ROWS,
-    "roofs": _OBJECT,
-    "roofs.matrix_flop_per_s": _OBJECT,
-    "not_modelled": _LIST,
-    "assumptions": _LIST,
-    "provenance": _OBJECT,
+    "scenario": OBJECT,
+    "scenario.parallelism": OBJECT,
+    "scenario.precision": OBJECT,
+    "memory": OBJECT,
+    "memory.changes": ROWS,
+    "phases": OBJECT,
+    "band": OBJECT,
+    "band.families": OBJECT,
+    "flips": ROWS,
+    "roofs": OBJECT,
+    "roofs.matrix_flop_per_s": OBJECT,
+    "not_modelled": LIST,
+    "assumptions": LIST,
+    "provenance": OBJECT,
 }
-_PHASE_PARTS = {"kernels": _ROWS, "bound_share": _OBJECT}
+_PHASE_PARTS = {"kernels": ROWS, "bound_share": OBJECT}
 """What the page walks through, and the type it must have. Any other value is shown, whatever it is."""
 
 _BOUND = {
@@ -58,7 +58,7 @@ def render_prediction(record: Record) -> str:
     figures = {"roofline-plot": roofline(record)}
     figures |= {f"time-{i}": time_by_kernel(phase) for i, phase in enumerate(phases.values())}
     figures["memory-plot"] = memory(record["memory"])
-    return _page(
+    return page(
         "prediction.html.j2",
         record,
         figures,
@@ -93,33 +93,40 @@ def script_json(value: Any) -> str:
     return dense.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def check_parts(record: Record, schema: str, parts: Mapping[str, str], command: str) -> None:
+    """Errors: RooflineError where `record` is of another schema or a part, by its dotted path, is not of its kind;
+    `command` makes such records.
+    """
+    if record.get("schema") != schema:
+        raise _malformed("schema", record.get("schema"), schema, command)
+    for path, kind in parts.items():
+        _expect(record, path.split("."), kind, command)
+
+
 def _check(record: Record) -> None:
-    if record.get("schema") != SCHEMA:
-        raise _malformed("schema", record.get("schema"), SCHEMA)
-    for path, kind in _PARTS.items():
-        _expect(record, path.split("."), kind)
+    check_parts(record, SCHEMA, _PARTS, "predict")
     for family in record["band"]["families"]:
-        _expect(record, ["band", "families", family], _OBJECT)
+        _expect(record, ["band", "families", family], OBJECT, "predict")
     for name, phase in record["phases"].items():
         if phase is not None:
-            _expect(record, ["phases", name], _OBJECT)
+            _expect(record, ["phases", name], OBJECT, "predict")
             for part, kind in _PHASE_PARTS.items():
-                _expect(record, ["phases", name, part], kind)
+                _expect(record, ["phases", name, part], kind, "predict")
 
 
-def _expect(record: Record, path: Sequence[str], kind: str) -> None:
+def _expect(record: Record, path: Sequence[str], kind: str, command: str) -> None:
     part: Any = record
     for key in path:
         part = part.get(key)
-    whole = isinstance(part, Mapping if kind == _OBJECT else list)
-    if not whole or (kind == _ROWS and not all(isinstance(row, Mapping) for row in part)):
-        raise _malformed(".".join(path), part, kind)
+    whole = isinstance(part, Mapping if kind == OBJECT else list)
+    if not whole or (kind == ROWS and not all(isinstance(row, Mapping) for row in part)):
+        raise _malformed(".".join(path), part, kind, command)
 
 
-def _malformed(path: str, value: Any, accepted: str) -> RooflineError:
+def _malformed(path: str, value: Any, accepted: str, command: str) -> RooflineError:
     return RooflineError(
         f"record: {clip_value(path)} is {clip_value(value)}, which cannot be shown as a page. "
-        f"Accepted: {accepted}. Make the record again with `roofline predict .. --json`."
+        f"Accepted: {accepted}. Make the record again with `roofline {command} .. --json`."
     )
 
 
@@ -171,7 +178,8 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _page(template: str, record: Record, figures: Mapping[str, Figure], **shown: Any) -> str:
+def page(template: str, record: Record, figures: Mapping[str, Figure], **shown: Any) -> str:
+    """A template filled with a plain record, its figures, and what else it shows, as one file."""
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 

@@ -68,17 +68,17 @@ def kernel_table(name: str, phase: Record) -> Table:
         time_s = step_s(kernel)
         share = time_s / total_s if time_s is not None and total_s else None
         rows.append({**kernel, "step_s": time_s, "share": share})
-    return _table(f"{name}-kernels", f"{name}: every kernel of a step", _KERNEL_COLUMNS, rows)
+    return table(f"{name}-kernels", f"{name}: every kernel of a step", _KERNEL_COLUMNS, rows)
 
 
 def band_table(band: Record) -> Table:
     """The error band of each kernel family: measured over predicted time, and what it was found on."""
     rows = [{"family": family, **found} for family, found in band["families"].items()]
-    return _table("bands", "Measured over predicted time, by kernel family", _BAND_COLUMNS, rows)
+    return table("bands", "Measured over predicted time, by kernel family", _BAND_COLUMNS, rows)
 
 
-def _table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Record]) -> Table:
-    """Each numeric column in the one unit that suits its largest value."""
+def table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Record]) -> Table:
+    """`rows` as a Table, each numeric column in the one unit that suits its largest value."""
     scaled = [(c, *text.column_unit((row.get(c.key) for row in rows), c.unit or "")) for c in columns]
     return Table(
         name=name,
@@ -89,7 +89,8 @@ def _table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Re
 
 
 def _cell(value: Any, column: Column, scale: float) -> tuple[str, str | float | None]:
+    """A cell: numbers with three significant digits, counts with all of them."""
     found = text.finite(value)
     if column.unit is None or found is None:
         return text.plain(value), None if value is None else str(value)
-    return text.number(found / scale), value
+    return text.number(found / scale) if column.unit else text.count(found), value

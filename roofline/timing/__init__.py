@@ -30,16 +30,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """The kernels of one step with their times and error bands, group by group."""
+    """The kernels of one step with their times and error bands, group by group.
+
+    `stage_s`: seconds of the step on a device of each pipeline stage, shape (*scenarios, stages).
+    """
 
     groups: tuple[KernelGroup, ...]
     times: tuple[Time, ...]
     bands: tuple[Band, ...]
+    stage_s: Array
 
-    @property
-    def stage_s(self) -> Array:
-        """Seconds of the step on a device of each pipeline stage, shape (*scenarios, stages)."""
-        return sum_over_kernels(self.groups, tuple(time.total_s for time in self.times))
+    def then(self, other: "StepTime") -> "StepTime":
+        """The kernels of both, one after another."""
+        return StepTime(
+            self.groups + other.groups, self.times + other.times, self.bands + other.bands, self.stage_s + other.stage_s
+        )
 
     @property
     def stage_roofline_s(self) -> Array:
@@ -96,25 +101,28 @@ def time_step(
     Errors: InfeasibleError where the device lacks what a kernel needs.
     """
     timed = [_time_group(group, device, calibration, working_set) for group in groups]
-    return StepTime(tuple(groups), tuple(time for time, _ in timed), tuple(band for _, band in timed))
+    times, bands = tuple(time for time, _ in timed), tuple(band for _, band in timed)
+    return StepTime(tuple(groups), times, bands, sum_over_kernels(groups, tuple(time.total_s for time in times)))
 
 
 def _time_group(
     group: KernelGroup, device: Device, calibration: Calibration, working_set: WorkingSet
 ) -> tuple[Time, Band]:
     """Times of one group and their bands. Kernels of a group may be of several kinds, fitted or not."""
-    keys = keys_of(group.work)
-    known = [key in calibration.models for key in keys]
+    fits = [calibration.models.get(key) for key in keys_of(group.work)]
+    present = [fit for fit in fits if fit is not None]
+    if present and len(present) == len(fits):
+        return calibrated_time(group.work, device, present), _band(present)
     otherwise = calibration.bands[family_of(group.work)]
-    if not any(known):
+    if not present:
         return datasheet_time(group, device, working_set), otherwise
-    present = [calibration.models[key] for key in keys if key in calibration.models]
-    fits = [calibration.models.get(key, present[0]) for key in keys]
-    fitted = calibrated_time(group.work, device, fits)
-    if all(known):
-        return fitted, _band(fits)
-    chosen = np.array(known)
-    plain, band = datasheet_time(group, device, working_set), _band(fits)
+    filled = [present[0] if fit is None else fit for fit in fits]
+    chosen = np.array([fit is not None for fit in fits])
+    fitted, plain, band = (
+        calibrated_time(group.work, device, filled),
+        datasheet_time(group, device, working_set),
+        _band(filled),
+    )
     time = Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))
     low, high = np.where(chosen, band.low, otherwise.low), np.where(chosen, band.high, otherwise.high)
     return time, Band(low, high, band.source)

@@ -1,6 +1,7 @@
 """What the attention timing models share: waves of tiles, cache residency, and the tiles kernels were compiled with."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,19 +44,17 @@ Tiles = tuple[Tile, ...]
 
 def tile_shape(tiles: Tiles, head_dim: Array, rows: Array) -> tuple[Array, Array]:
     """Rows and columns of the tile for each head dimension and number of rows; the last tile serves all larger ones."""
-    row, column = np.zeros(head_dim.shape), np.zeros(head_dim.shape)
-    below = np.zeros(head_dim.shape)
-    for tile in (*tiles[:-1], Tile(np.inf, *_sizes(tiles[-1]))):
-        fits = (head_dim > below) & (head_dim <= tile.up_to_head_dim)
-        short = fits & (rows <= tile.short_up_to_row)
-        row, column = np.where(fits, tile.row, row), np.where(fits, tile.column, column)
-        row, column = np.where(short, tile.short_row, row), np.where(short, tile.short_column, column)
-        below = np.full(head_dim.shape, tile.up_to_head_dim)
-    return row, column
+    up_to, table = _tile_table(tiles)
+    row, column, short_up_to_row, short_row, short_column = table[:, up_to.searchsorted(head_dim)]
+    short = rows <= short_up_to_row
+    return np.where(short, short_row, row), np.where(short, short_column, column)
 
 
-def _sizes(tile: Tile) -> tuple[float, float, float, float, float]:
-    return tile.row, tile.column, tile.short_up_to_row, tile.short_row, tile.short_column
+@lru_cache(maxsize=64)
+def _tile_table(tiles: Tiles) -> tuple[Array, Array]:
+    """Where one tile ends and the next begins, and the sizes of each, shape (sizes, tiles). Pure, so remembered."""
+    sizes = [(tile.row, tile.column, tile.short_up_to_row, tile.short_row, tile.short_column) for tile in tiles]
+    return np.array([tile.up_to_head_dim for tile in tiles[:-1]]), np.array(sizes).T
 
 
 def rounded_waves(load: Array) -> Array:
@@ -66,17 +65,19 @@ def rounded_waves(load: Array) -> Array:
 def power_norm(exponent: float, left: Array, right: Array) -> Array:
     """(leftᵖ + rightᵖ)^¹ᐟᵖ: the sum for p = 1, towards the maximum for large p. Unit of its arguments."""
     larger = np.maximum(np.maximum(left, right), np.finfo(float).tiny)
-    return larger * ((left / larger) ** exponent + (right / larger) ** exponent) ** (1.0 / exponent)
+    parts: Array = np.power(left / larger, exponent) + np.power(right / larger, exponent)
+    return np.asarray(larger * np.power(parts, 1.0 / exponent))
 
 
 def throttled(time_s: Array) -> Array:
     """`time_s` of compute at the boost clock, with the clock lowered in long kernels. Seconds."""
-    return time_s * (1.0 + THROTTLED * time_s**2 / (time_s**2 + LONG_KERNEL_S**2))
+    square = np.square(time_s)
+    return time_s * (1.0 + THROTTLED * square / (square + LONG_KERNEL_S**2))
 
 
 def cached_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Array:
     """Share of a working set that the last-level cache serves: nearly all while it fits, nearly none at twice that."""
-    return np.asarray(1.0 / (1.0 + (working_set_byte / np.maximum(usable_cache_byte, 1.0)) ** 3))
+    return np.asarray(1.0 / (1.0 + np.power(working_set_byte / np.maximum(usable_cache_byte, 1.0), 3.0)))
 
 
 def second_per_byte(hit: Array, dram_fraction: float, cache_byte_per_clock: float, chip: Chip) -> Array:

@@ -12,17 +12,24 @@ BLOCK_SIZE = 8192
 
 
 def timed_in_blocks(formula: Callable[..., Time], *operands: Number, block_size: int = BLOCK_SIZE) -> Time:
-    """`formula(*operands)` for broadcast operands of any shape; the formula sees one-dimensional blocks."""
-    shape = np.broadcast_shapes(*(np.shape(operand) for operand in operands))
-    size = int(np.prod(shape))
-    flat = [np.broadcast_to(np.asarray(operand, dtype=np.float64), shape).ravel() for operand in operands]
-    parts = [np.empty(size) for _ in Time.__slots__]
-    for start in range(0, size, block_size):
+    """`formula(*operands)` for broadcast operands of any shape; the formula sees one-dimensional blocks.
+
+    A single element is handed over as a NumPy scalar, which costs a fraction of an array. (Formulas write np.power and
+    np.square, not `**`: Python's operator on scalars rounds the last bit differently.)
+    """
+    arrays = [np.asarray(operand, dtype=np.float64) for operand in operands]
+    every = np.broadcast(*arrays)
+    if every.size == 1:
+        time = formula(*(array.ravel()[0] for array in arrays))
+        return Time(*(np.array(getattr(time, name), ndmin=every.ndim) for name in Time.__slots__))
+    flat = [np.broadcast_to(array, every.shape).ravel() for array in arrays]
+    parts = [np.empty(every.size) for _ in Time.__slots__]
+    for start in range(0, every.size, block_size):
         block = slice(start, start + block_size)
         time = formula(*(operand[block] for operand in flat))
         for whole, name in zip(parts, Time.__slots__, strict=True):
             whole[block] = getattr(time, name)
-    return Time(*(whole.reshape(shape) for whole in parts))
+    return Time(*(whole.reshape(every.shape) for whole in parts))
 
 
 def fourth_power_norm(left: Array, right: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from ..device import Device
 from ..errors import InfeasibleError
 from ..kernels import Work
-from ..kernels.attention import FusedAttention
+from ..kernels.attention import FusedAttention, UnfusedAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertLayer
@@ -18,6 +18,8 @@ from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
 from .calibration import Fitted, Parameters
 from .chip import chip_of
 from .collective import DirectParameters, RingParameters, collective_time
+from .cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
+from .cpu_step import cpu_time, products_of, rows_of
 from .decode_attention import DecodeAttentionParameters, decode_attention_time
 from .gemm import GemmParameters, gemm_time
 from .moe import MoeParameters, moe_time
@@ -95,6 +97,14 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
             time = collective_time(work.kind, payload, work.group, device.intra_node, device.inter_node, own)
         case Pointwise(), PointwiseParameters():
             time = _pointwise_time(work, device, parameters)
+        case UnfusedAttention(shape, step), GemmParameters() as own:
+            m, n, k, copies = products_of(shape, step)
+            time = gemm_time(m, n * copies, k, chip=chip_of(device, shape.query), parameters=own)
+        case UnfusedAttention(shape), PointwiseParameters() as own:
+            row, byte = rows_of(work)
+            time = pointwise_time(row, byte, byte, chip_of(device, shape.query), own)
+        case _, CpuGemmParameters() | CpuRowParameters() | CpuAttentionParameters():
+            time = cpu_time(work, device, parameters)  # type: ignore[arg-type]
         case _, own:
             raise TypeError(f"{type(own).__name__} are no parameters of {type(work).__name__}")
     return time

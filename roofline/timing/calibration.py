@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..kernels import Work
-from ..kernels.attention import FusedAttention, UnfusedAttention
+from ..kernels.attention import FusedAttention, UnfusedAttention, UnfusedStep
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
 from ..kernels.pointwise import Pointwise
 from ..structs import Dtype, Number
 from .collective import DirectParameters, RingParameters
+from .cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from .decode_attention import DecodeAttentionParameters
 from .gemm import GemmParameters
 from .latent_attention import LatentAttentionParameters
@@ -38,6 +39,9 @@ Parameters = (
     | DirectParameters
     | SystolicGemmParameters
     | SystolicAttentionParameters
+    | CpuGemmParameters
+    | CpuRowParameters
+    | CpuAttentionParameters
 )
 """Parameters of any timing model; their type says which formula they belong to."""
 
@@ -149,7 +153,7 @@ def format_label(operand: Dtype, stored: Dtype) -> str:
 def keys_of(work: Work) -> tuple[Key, ...]:
     """The calibration entries that a kernel needs, in the order in which its parameters are wanted.
 
-    Empty for kernels that no measurement is of (steps of unfused attention, single expert products).
+    Empty for kernels that no measurement is of (fused attention over latents).
     """
     match work:
         case Gemm():
@@ -164,8 +168,17 @@ def keys_of(work: Work) -> tuple[Key, ...]:
             return ((str(work.kind), "bf16"),)
         case Pointwise():
             return tuple((str(kind), "bf16") for kind in work.kinds)
-        case ExpertGemm() | UnfusedAttention() | FusedAttention():
+        case ExpertGemm():
+            return (("expert_gemm", format_label(work.activation, work.weight)),)
+        case UnfusedAttention(step=UnfusedStep.SCORES | UnfusedStep.VALUES):
+            return ((str(work.step), format_label(work.shape.query, work.shape.cache)),)
+        case UnfusedAttention():
+            return ((ROW_STEPS[work.step], "bf16"),)
+        case FusedAttention():
             return ()
 
+
+ROW_STEPS = {UnfusedStep.SCALE_MASK: "mask", UnfusedStep.SOFTMAX: "softmax", UnfusedStep.HEAD_CONCAT: "head_concat"}
+"""The records that steps of unfused attention belong to which multiply no matrices."""
 
 _WEIGHT_ONLY = {"bf16/int8": "int8_weight_only", "bf16/int4": "int4_weight_only"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..device import Link
-from ..errors import RooflineError
+from ..errors import InfeasibleError, RooflineError
 from ..kernels.collective import CollectiveKind, sent_share, step_count
 from ..structs import Array, Number
 from .loop import MODEL_STEP, BenchmarkLoop
@@ -121,13 +121,13 @@ def collective_time(
     `_across_s`). A group of one takes no time. `switch_reduces`: 0 for formats that the switch cannot add (int8).
     Counts launch, messages, wire bytes, the local copy; ignores other traffic on the same links and skew between ranks.
     The total is never below link bytes / link bandwidth.
-    Errors: RooflineError where the group spans nodes and there is no `inter` link.
+    Errors: InfeasibleError where the group spans nodes and there is no `inter` link.
     """
     payload, group = np.broadcast_arrays(np.float64(payload_byte), np.float64(group_size))
     local = np.minimum(group, intra.domain_size)
     nodes = np.ceil(group / intra.domain_size)
     if inter is None and np.any(nodes > 1.0):
-        raise RooflineError(
+        raise InfeasibleError(
             f"link.inter_node: a group of {np.max(group):.0f} exceeds the {intra.domain_size:.0f} devices of one node, "
             "and the profile states no inter-node link."
         )
@@ -135,7 +135,7 @@ def collective_time(
         case CollectiveKind.ALL_TO_ALL:
             local_payload = payload * local / group
         case CollectiveKind.POINT_TO_POINT:
-            local_payload = np.where(nodes > 1.0, 0.0, payload)
+            local_payload, local = np.where(nodes > 1.0, 0.0, payload), np.minimum(local, 2.0)  # a pair of the group
         case _:
             local_payload = payload
     match parameters:

@@ -98,19 +98,27 @@ def _memory_s(cost: Cost, device: Device, working_set: WorkingSet) -> Number:
     )
 
 
-def _links(device: Device) -> tuple[Link, Link]:
-    """The links inside and beyond the node; each stands in for the other where the profile has only one."""
-    intra, inter = device.intra_node or device.inter_node, device.inter_node or device.intra_node
-    if intra is None or inter is None:
+def _links(device: Device, group: Number) -> tuple[Link, Link]:
+    """The links inside and beyond the node for groups of `group` devices.
+
+    The link between nodes serves inside one too where the profile states no other; never the other way round.
+    """
+    intra, inter = device.intra_node or device.inter_node, device.inter_node
+    if intra is None:
         raise InfeasibleError(
             f"link: {device.name} has no link between devices in its profile. Use one device, or add [link.intra_node]."
         )
-    return intra, inter
+    if inter is None and np.any(group > intra.domain_size):
+        raise InfeasibleError(
+            f"link.inter_node: a group of {np.max(group):.0f} exceeds the {np.min(intra.domain_size):.0f} devices of "
+            f"one node, and the profile of {device.name} states no link between nodes. Use fewer devices, or add it."
+        )
+    return intra, inter or intra
 
 
 def _link_time(work: Collective, sent_byte: Number, device: Device) -> tuple[Number, Number, Number]:
     """Link seconds predicted, latency seconds, and link seconds at full datasheet rate."""
-    intra, inter = _links(device)
+    intra, inter = _links(device, work.group)
     inside = work.group <= intra.domain_size
     rate = np.where(inside, intra.bandwidth_byte_per_s, inter.bandwidth_byte_per_s)
     latency = np.where(inside, intra.latency_s, inter.latency_s) * step_count(work.kind, work.group)

@@ -267,7 +267,8 @@ class _Formula:
         launch_floor_s: Array,
     ) -> Time:
         chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
-        shape = _Shape(sequences, context + 1.0, heads, kv_heads, head_dim, window, kv_byte)
+        seen = np.asarray(key_count(1.0, context, window))
+        shape = _Shape(sequences, context + 1.0, seen, heads, kv_heads, head_dim, window, kv_byte)
         walk = self.grouped(shape)
         if facts.vector is not None:
             group = heads / kv_heads
@@ -331,7 +332,7 @@ class _Formula:
         chip, fitted = self.chip, self.parameters
         tiles = shape.sequences * shape.heads
         per_unit = np.maximum(tiles / chip.unit_count, 1.0)
-        places = np.clip(2.0 ** np.floor(np.log2(per_unit)), facts.least_places, facts.most_places)
+        places = np.clip(np.exp2(np.floor(np.log2(per_unit))), facts.least_places, facts.most_places)
         split = np.where(tiles < chip.unit_count, np.floor(shape.seen / facts.split_key) + 1.0, 1.0)
         split = np.minimum(split, facts.most_splits)
         keys = shape.seen / split * places
@@ -350,15 +351,12 @@ class _Shape:
 
     sequences: Array
     key: Array
+    seen: Array
     heads: Array
     kv_heads: Array
     head_dim: Array
     window: Array
     kv_byte: Array
-
-    @property
-    def seen(self) -> Array:
-        return np.asarray(key_count(1.0, self.key - 1.0, self.window))
 
     @property
     def key_byte(self) -> Array:

@@ -173,7 +173,7 @@ class _Formula:
         return Time(compute_s, memory_s, np.zeros(m.shape), overhead_s, total_s, roofline_s)
 
     def candidates(self, kernel: TileKernel, m: Array, n: Array, k: Array) -> Iterator[tuple[Array, Array, Mask]]:
-        """Per split: seconds in the compute units, seconds to sum the parts, and whether the library considers it."""
+        """Per split that is considered anywhere: seconds in the compute units and to sum the parts, and where it is."""
         chip, fitted, rule = self.chip, self.parameters, self.parameters.library.value
         unit_flop_per_s = chip.flop_per_s / chip.unit_count
         depth = rule.k_step_byte / self.activation_byte
@@ -194,16 +194,19 @@ class _Formula:
         for split in kernel.splits:
             steps = np.ceil(all_steps / split)
             waves = tile_count * split / chip.unit_count
+            considered = in_range & ~(could_grow & (waves > rule.most_small_waves))
+            if split > 1.0:
+                considered &= (steps >= rule.least_split_steps) & (waves <= rule.most_split_waves)
+            if not considered.any():
+                continue
             whole_waves = np.ceil(waves)
             lost_waves = np.where(waves > 1.0, fitted.wave_rounding * (whole_waves - waves), whole_waves - waves)
             loop_flop = steps * np.maximum((waves + lost_waves) * step_flop, whole_waves * floor_flop)
             fill = fill_flop * np.minimum(steps - 1.0, FILLED_STEPS)
             compute_s = (loop_flop + whole_waves * store_flop + fill) / unit_flop_per_s
-            considered = in_range & ~(could_grow & (waves > rule.most_small_waves))
             if split == 1.0:
                 yield compute_s, np.zeros(m.shape), considered
                 continue
             partial_byte = PARTIAL_SUM_BYTE * split * m * n
             sum_s = fitted.split_s + partial_byte / (fitted.feed_byte_per_flop * chip.flop_per_s)
-            considered &= (steps >= rule.least_split_steps) & (waves <= rule.most_split_waves)
             yield compute_s, sum_s, considered

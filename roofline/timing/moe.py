@@ -240,7 +240,7 @@ class _Formula:
         compute_s, memory_s = np.zeros(n.shape), np.zeros(n.shape)
         for candidate_s, blocks, usable in self.candidates(load, n, k, choices):
             dram_s = (once_byte + again_byte * np.maximum(blocks - touched, 0.0)) / byte_per_s
-            both_s = (candidate_s**OVERLAP + dram_s**OVERLAP) ** (1.0 / OVERLAP)
+            both_s = np.power(np.power(candidate_s, OVERLAP) + np.power(dram_s, OVERLAP), 1.0 / OVERLAP)
             faster = usable & (both_s < best_s)
             np.copyto(best_s, both_s, where=faster)
             np.copyto(compute_s, candidate_s, where=faster)

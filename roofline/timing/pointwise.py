@@ -50,6 +50,8 @@ def pointwise_time(
     """Seconds of one kernel over `row` rows that reads and writes so many bytes of each; elementwise.
 
     moved = compute units' time and DRAM time, the longer with little added (6-norm); total = launch + moved.
+    Memory time is the longer of DRAM's and the compute units' own moving of bytes through the caches; compute time is
+    what a row costs besides.
     The bare roofline asks DRAM only for what the last-level cache cannot hold, since the previous kernel has just
     written the input. Ignores: arithmetic (far below every device's vector rate), weights of norms.
     Source: measured (Vidur A100, LLMServingSim RTX PRO 6000, LLMCompass A100 and MI210).
@@ -66,9 +68,10 @@ def pointwise_time(
     moved_s = longer * (1.0 + (shorter / longer) ** 6) ** (1.0 / 6.0)
     roofline_s = np.maximum(byte - chip.cache_byte, 0.0) / chip.dram_byte_per_s
     model_s = np.maximum(parameters.launch_s + moved_s, loop.launch_floor_s)
+    fixed_s = waves * parameters.row_clock / chip.clock_hz
     return Time(
-        compute_s=unit_s,
-        memory_s=memory_s,
+        compute_s=fixed_s,
+        memory_s=np.maximum(memory_s, unit_s - fixed_s),
         link_s=np.zeros(byte.shape),
         overhead_s=np.full(byte.shape, parameters.launch_s),
         total_s=np.maximum(model_s, roofline_s),

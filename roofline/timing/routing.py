@@ -99,7 +99,7 @@ def busiest_rank(routing: Routing, token: Array, per_token: Array, experts: Arra
 
 def normal_quantile(probability: Array) -> Array:
     """Quantile of the standard normal, by Tukey's lambda (Joiner and Rosenblatt, 1971): within 0.02 for 1 - 99 %."""
-    return 4.91 * (probability**0.14 - (1.0 - probability) ** 0.14)
+    return np.asarray(4.91 * (np.power(probability, 0.14) - np.power(1.0 - probability, 0.14)))
 
 
 def _few_share(
@@ -118,7 +118,7 @@ def _few_share(
     match routing:
         case UniformRouting():
             # Touched at all: 1 - (1 - per_token / experts)^token, here at the load of the busiest rank.
-            touched = 1.0 - (1.0 - np.minimum(picked, 1.0 - 1e-12)) ** (token * load)
+            touched = 1.0 - np.power(1.0 - np.minimum(picked, 1.0 - 1e-12), token * load)
             chance: Array = np.clip((touched - (1.0 - few.mean(axis=-1))) / portion, 0.0, 1.0)
             return chance
         case PowerLawRouting(remainder=Remainder.FIRST_RANK):
@@ -147,6 +147,7 @@ def _spread(routing: Routing, token: Array, per_token: Array, experts: Array) ->
             low = np.where(crowded, 1.0, 0.01)[..., None]
             high = np.where(crowded, np.maximum(0.8 * token, 1.0), 2.0)[..., None]
             power = 1.0 - exponent
-            values = ((high**power - low**power) * point + low**power) ** (1.0 / power)
+            least = np.power(low, power)
+            values = np.power((np.power(high, power) - least) * point + least, 1.0 / power)
     mean_value: Array = values.mean(axis=-1, keepdims=True)
     return values / np.maximum(mean_value, 1e-12)

@@ -16,6 +16,9 @@ GOOD_ENOUGH = 0.85
 NEARLY_FULL = 0.8
 """It does not split where tiles alone fill this share of the places."""
 
+CACHED_ROWS = 64
+"""Shapes whose splits are compared at a time: 64 KiB a temporary."""
+
 SPREAD = 1.1
 """Head-room of the balanced rule over an even share of key blocks per unit."""
 
@@ -64,17 +67,16 @@ def chosen_splits(
 
 def _wave_efficient(tiles: Array, blocks: Array, places: float) -> Array:
     """The fewest splits whose waves are filled to GOOD_ENOUGH of the best; one where the tiles nearly fill a wave."""
-    candidates = range(1, MOST_SPLITS + 1)
-
-    def efficiency(split: int) -> Array:
-        changes = np.ceil(blocks / split) != np.ceil(blocks / max(split - 1, 1)) if split > 1 else True
-        waves = tiles * split / places
-        return np.asarray(waves / np.ceil(waves) * (changes & (split <= blocks)))
-
-    best = np.zeros(tiles.shape)
-    for split in candidates:
-        np.maximum(best, efficiency(split), out=best)
-    chosen = np.ones(tiles.shape)
-    for split in reversed(candidates):
-        np.copyto(chosen, float(split), where=efficiency(split) >= GOOD_ENOUGH * best)
-    return np.where(tiles >= NEARLY_FULL * places, 1.0, chosen)
+    split = np.arange(1.0, MOST_SPLITS + 1.0)
+    chosen = np.empty(np.size(tiles))
+    for start in range(0, chosen.size, CACHED_ROWS):
+        rows = slice(start, start + CACHED_ROWS)
+        own_tiles, own_blocks = np.ravel(tiles)[rows, None], np.ravel(blocks)[rows, None]
+        share = np.ceil(own_blocks / split)
+        worthwhile = own_blocks >= split
+        worthwhile[:, 1:] &= share[:, 1:] != share[:, :-1]
+        waves = own_tiles * split / places
+        efficiency = waves / np.ceil(waves) * worthwhile
+        good = efficiency >= GOOD_ENOUGH * efficiency.max(axis=-1, keepdims=True)
+        chosen[rows] = 1.0 + good.argmax(axis=-1)
+    return np.where(tiles >= NEARLY_FULL * places, 1.0, chosen.reshape(np.shape(tiles)))

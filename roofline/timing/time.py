@@ -28,7 +28,8 @@ class Time:
 
     `compute_s`, `memory_s`, `link_s`, `overhead_s` are kept apart because they overlap, more or less; `total_s` says
     how they combine in the timing model at hand and is never below `roofline_s`, the bare roofline
-    max(FLOP / peak, byte / DRAM bandwidth, link byte / link bandwidth) from datasheet rates alone.
+    max(FLOP / peak, byte / DRAM bandwidth, link byte / link bandwidth) from datasheet rates alone. Bytes that
+    the last-level cache can hand from kernel to kernel are not DRAM's where a fitted model knows of it (pointwise).
     """
 
     compute_s: Array

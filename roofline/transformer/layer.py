@@ -365,6 +365,9 @@ def head_rows(setting: Setting) -> Iterator[StepRow]:
 
 
 def stage_send_rows(setting: Setting) -> Iterator[StepRow]:
-    """The hand-over of the residual stream to the next pipeline stage."""
-    size = setting.model.hidden * setting.stream_byte
-    yield CollectiveRow("stage_send", 0, CollectiveKind.POINT_TO_POINT, size, 2.0)
+    """The hand-over of the residual stream to the next pipeline stage.
+
+    Its group is the whole replica: once that is larger than a node, stages meet over the link between nodes.
+    """
+    size, spread = setting.model.hidden * setting.stream_byte, setting.parallelism
+    yield CollectiveRow("stage_send", 0, CollectiveKind.POINT_TO_POINT, size, float(spread.tp * spread.pp))

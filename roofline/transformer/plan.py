@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InfeasibleError
-from ..kernels import KernelGroup, cost_of
+from ..kernels import KernelGroup
 from ..kernels.attention import AttentionShape, FusedAttention, UnfusedAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
@@ -45,8 +45,13 @@ class Template:
     attended: bool
     kinds: tuple[PointwiseKind, ...]
 
+    @property
+    def varies_with_context(self) -> bool:
+        """Whether its times depend on how much of the sequences is cached."""
+        return self.attended or isinstance(self.sample, AttentionRow)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Everything of a step that does not depend on the batch."""
 
@@ -59,7 +64,22 @@ class Plan:
         Numbers in `batch` may be arrays that broadcast against each other; what does not depend on an axis is
         computed once along it.
         """
-        rows = _row_counts(batch, self.setting.parallelism)
+        return self.row_groups(*row_counts(batch)) + self.context_groups(batch)
+
+    def row_groups(self, token: Number, sampled: Number) -> tuple[KernelGroup, ...]:
+        """The kernels that depend on the batch's new tokens and sampled sequences alone, whatever they attend to."""
+        shape = np.broadcast_shapes(np.shape(token), np.shape(sampled))
+        rows = np.empty((*shape, len(BATCH_ROWS)))
+        pooled = token * self.setting.parallelism.expert_replicas
+        rows[..., 0], rows[..., 1], rows[..., 2] = token, sampled, pooled
+        return tuple(
+            _group(template, _row_work(template, rows[..., template.row_index]))
+            for template in self.templates
+            if not template.varies_with_context
+        )
+
+    def context_groups(self, batch: Batch) -> tuple[KernelGroup, ...]:
+        """The kernels that depend on how much of the sequences is cached: attention, and what expands MLA's latents."""
         groups = []
         for template in self.templates:
             if isinstance(template.sample, AttentionRow):
@@ -67,8 +87,9 @@ class Plan:
                     _group(template, _attention_work(template, part), f"[{i}]" if len(batch) > 1 else "")
                     for i, part in enumerate(batch)
                 ]
-            else:
-                groups.append(_group(template, _row_work(template, rows.of(template))))
+            elif template.attended:
+                attended: Number = sum(part.count * (part.context + part.new_token) for part in batch)
+                groups.append(_group(template, _row_work(template, np.asarray(attended, dtype=np.float64)[..., None])))
         return tuple(groups)
 
 
@@ -190,34 +211,14 @@ BATCH_ROWS = (Row.TOKEN, Row.SAMPLED, Row.POOLED)
 """Row counts that depend on the batch alone, not on how much of the sequences is cached."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowCounts:
-    """Rows that kernels of a step have, by what their rows are; the last axis of each is over kernels.
-
-    `batch` holds one count for each of BATCH_ROWS; `attended` is apart, since it alone varies with the context.
-    """
-
-    batch: Array
-    attended: Array
-
-    def of(self, template: Template) -> Array:
-        """The row count of every kernel of `template`."""
-        return self.attended if template.attended else self.batch[..., template.row_index]
-
-
-def _row_counts(batch: Batch, spread: Parallelism) -> RowCounts:
-    token: Number = sum(part.count * part.new_token for part in batch)
-    sampled: Number = sum(part.sampled for part in batch)
-    attended: Number = sum(part.count * (part.context + part.new_token) for part in batch)
-    shape = np.broadcast_shapes(np.shape(token), np.shape(sampled))
-    counts = np.empty((*shape, len(BATCH_ROWS)))
-    counts[..., 0], counts[..., 1], counts[..., 2] = token, sampled, token * spread.expert_replicas
-    return RowCounts(counts, np.asarray(attended, dtype=np.float64)[..., None])
+def row_counts(batch: Batch) -> tuple[Number, Number]:
+    """New tokens of `batch`, and sequences whose logits are needed."""
+    return sum(part.count * part.new_token for part in batch), sum(part.sampled for part in batch)
 
 
 def _group(template: Template, work: Any, suffix: str = "") -> KernelGroup:
     names = tuple(f"{name}{suffix}" for name in template.names) if suffix else template.names
-    return KernelGroup(names, template.order, template.count, work, cost_of(work))
+    return KernelGroup(names, template.order, template.count, work)
 
 
 def _attention_work(template: Template, part: Sequences) -> FusedAttention | UnfusedAttention:

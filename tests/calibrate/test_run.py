@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from roofline.calibrate.models import key_of, parameters_time
-from roofline.calibrate.run import calibrate, grouped
+from roofline.calibrate.rows import grouped
+from roofline.calibrate.run import calibrate
 from roofline.errors import RooflineError
 from roofline.io.profiles import load_target
 from roofline.io.records import Family, Precision, Records

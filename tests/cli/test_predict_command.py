@@ -90,6 +90,19 @@ def test_python_and_command_line_agree(command):
     assert record == json.loads(json.dumps(same))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch", "3"), ("batch", None), ("batch", [1, 2]), ("batch", 0), ("input", 1.5), ("output", math.nan),
+     ("tp", "2"), ("pp", True), ("dp", -1), ("weights", 8), ("kv", "tf32"), ("batch", math.inf), ("batch", 10**400)],
+)  # fmt: skip
+def test_mistakes_in_python_are_named(field, value):
+    import roofline
+    from roofline.errors import RooflineError
+
+    with pytest.raises(RooflineError, match=rf"^{field}: "):
+        roofline.predict("llama-3.1-8b", "h100-sxm", **{field: value})
+
+
 def test_lists_give_a_row_each(command):
     status, out, _ = command(*BASIC, "--batch", "1,8,64", "--input", "128,256")
     assert status == 0
@@ -121,6 +134,26 @@ def test_csv_has_every_kernel_of_every_row(command, tmp_path):
     assert status == 0 and "wrote" in err
     assert {row["batch"] for row in rows} == {"1", "2"} and {row["phase"] for row in rows} == {"prefill", "decode"}
     assert all(math.isfinite(float(row["total_s"])) for row in rows)
+
+
+def test_csv_tells_splits_and_formats_apart(command, tmp_path):
+    target = tmp_path / "kernels.csv"
+    command(*BASIC, "--tp", "1,2", "--pp", "1,2", "--kv", "fp8", "--csv", target)
+    rows = list(csv.DictReader(target.open()))
+    assert {(row["tp"], row["pp"]) for row in rows} == {("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")}
+    assert {(row["weights"], row["kv"], row["attention"]) for row in rows} == {("bf16", "fp8", "fused")}
+
+
+def test_split_that_is_impossible_leaves_the_others_of_a_list(command):
+    status, out, err = command(*BASIC, "--tp", "2,3,4", "--json")
+    assert status == 1 and "tp: 3" in err and "infeasible" in err
+    assert [p["scenario"]["parallelism"]["tp"] for p in json.loads(out)["predictions"]] == [2, 4]
+
+
+def test_two_outputs_do_not_share_a_file(command, tmp_path):
+    target = tmp_path / "out"
+    status, _, err = command(*BASIC, "--csv", target, "--html", target)
+    assert status == 2 and str(target) in err and not target.exists()
 
 
 def test_html_page_is_written(command, tmp_path):
@@ -181,6 +214,7 @@ def test_encoder_has_no_decode(command):
         (["predict", "llama-3.1-8b", "h100-sxm:8", "--tp", "4"], 2, ["4", "8", "DEVICE:4"]),
         (["predict", "llama-3.1-8b", "h100-sxm:0"], 2, ["h100-sxm:0", "from 1"]),
         (["predict", "llama-3.1-8b", "h100-sxm:x"], 2, ["h100-sxm:x"]),
+        (["predict", "llama-3.1-8b", "h100-sxm:" + "9" * 5000], 2, ["h100-sxm:999", "from 1"]),
         ([*BASIC, "--ep", "2"], 1, ["ep", "no experts"]),
         (["predict", "llama-3.1-8b", "a100-sxm-80gb", "--weights", "fp8", "--activations", "fp8", "--bad"], 2, ["bad"]),
         ([*BASIC, "--scenario", "/nonexistent.toml"], 2, ["scenario", "/nonexistent.toml"]),

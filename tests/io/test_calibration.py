@@ -25,6 +25,14 @@ def test_fits_survive_the_way_to_toml_and_back(name):
     assert again == models
 
 
+def test_whole_numbers_are_kept_exactly():
+    models = calibration_of(load_target("a100-sxm-80gb").calibration, "a100").models
+    fitted = models["all_reduce", "bf16"]
+    exact = replace(fitted, parameters=replace(fitted.parameters, limit_byte=8388608.0))
+    again = calibration_of(tomllib.loads(calibration_text({("all_reduce", "bf16"): exact}))["calibration"], "a100")
+    assert again.models["all_reduce", "bf16"].parameters.limit_byte == 8388608.0
+
+
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_every_parameter_is_within_its_bounds_and_every_fit_has_evidence(name):
     for fitted in calibration_of(load_target(name).calibration, name).models.values():

@@ -142,7 +142,7 @@ def test_empty_table_unknown_layout_and_wrong_paths(tmp_path: Path):
     (tmp_path / "numbers.csv").write_text("a,b\n1,2\n")
     with pytest.raises(RooflineError, match="no known layout"):
         read(tmp_path)
-    with pytest.raises(RooflineError, match="is a file"):
+    with pytest.raises(RooflineError, match="no known layout"):
         read(tmp_path / "numbers.csv")
     with pytest.raises(RooflineError, match="does not exist"):
         read(tmp_path / "nowhere")

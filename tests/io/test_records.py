@@ -147,7 +147,8 @@ def test_own_records_round_trip(tmp_path: Path):
     }
     first = next(group for group in records if group.kernel == "mlp_up")
     assert (first.device, first.backend, first.version, first.precision.label) == ("host", "numpy", "2.0", "fp32")
-    assert first.measured_s.tolist() == [2e-6, 2e-6] and first.line.tolist() == [1.0, 3.0]
+    assert first.measured_s.tolist() == pytest.approx([1.4e-6, 1.4e-6])  # the fast side: 20th percentile of 1, 2, 3
+    assert first.line.tolist() == [1.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofline.capacity import capacity, largest_true
+from roofline.deployment import decode_context, decode_times, deployment, pipeline_s, prefill_times
 from roofline.footprint import footprint
 from roofline.io.calibration import uncalibrated
-from roofline.prediction import decode_context, decode_times, deployment, pipeline_s, predict, prefill_times
+from roofline.prediction import predict
 from roofline.structs import Dtype
 from roofline.sweep import decode_grid
 from roofline.workload import AttentionKind, Parallelism, Precision

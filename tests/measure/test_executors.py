@@ -79,11 +79,12 @@ def test_counts_of_fused_attention_equal_the_plan(name, shape):
 
 
 @pytest.mark.parametrize("shape", [PREFILL, DECODE], ids=str)
-def test_flop_of_absorbed_latent_attention_equal_the_plan(shape):
+def test_flop_and_cache_reads_of_absorbed_latent_attention_equal_the_plan(shape):
     steps, _ = executed(NumpyLibrary(), MODELS["latent"], ABSORBED, shape)
-    found = [(step.name, step.cost.matrix_flop, step.cost.weight_read_byte) for step in steps]
+    fields = ("matrix_flop", "weight_read_byte", "kv_read_byte")
+    found = [(step.name, *(getattr(step.cost, name) for name in fields)) for step in steps]
     expected = planned(MODELS["latent"], ABSORBED, shape, FP32)
-    assert found == [(row, cost["matrix_flop"], cost["weight_read_byte"]) for row, cost in expected]
+    assert found == [(row, *(cost[name] for name in fields)) for row, cost in expected]
 
 
 @pytest.mark.parametrize("shape", [PREFILL, DECODE, CHUNK], ids=str)

@@ -31,6 +31,14 @@ def test_one_row_by_hand():
     assert pointwise_time(1.0, 8192.0, 8192.0, A100, PRIOR).total_s == pytest.approx(expected, rel=1e-6)
 
 
+@given(rows, st.floats(1e4, 1e5))
+def test_moving_long_rows_is_memory_time(row: float, width: float):
+    """Rows of 10 kB or more: bytes through the caches or from DRAM outlast the fixed clocks of a row."""
+    time = pointwise_time(row, width, width, A100, PRIOR)
+    assert time.memory_s > time.compute_s
+    assert max(time.compute_s, time.memory_s) + time.overhead_s <= time.total_s * (1 + 1e-12)
+
+
 def test_a_gigabyte_streams_from_dram():
     time = pointwise_time(65536.0, 8192.0, 8192.0, A100, replace(PRIOR, unit_byte_per_clock=200.0))
     assert time.total_s == pytest.approx(PRIOR.launch_s + 2.0**30 / (PRIOR.dram_fraction * 2039e9), rel=0.01)

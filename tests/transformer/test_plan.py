@@ -14,9 +14,11 @@ from roofline.kernels.gemm import Gemm
 from roofline.kernels.moe import ExpertGemm, ExpertLayer
 from roofline.model import Attention, Layer, Mlp
 from roofline.parameters import Role, model_tensors
+from roofline.timing import WorkingSet
+from roofline.timing.datasheet import datasheet_time
 from roofline.transformer import LatentForm, plan, stage_layers
 from roofline.workload import AttentionKind, Parallelism, Precision, Sequences, decode, prefill
-from tests.builders import DENSE, LATENT, MIXTURE, SLIDING, model
+from tests.builders import DENSE, LATENT, MIXTURE, SLIDING, device, model
 
 FUSED, UNFUSED = AttentionKind.FUSED, AttentionKind.UNFUSED
 EXPANDED, ABSORBED = LatentForm.EXPANDED, LatentForm.ABSORBED
@@ -187,6 +189,22 @@ def test_linear_work_is_computed_once_along_the_context_axis():
     for group in groups:
         varies = isinstance(group.work, FusedAttention | UnfusedAttention)
         assert np.shape(group.cost.flop)[:-1] == ((5, 7) if varies else (5, 1))
+
+
+def test_stages_of_a_replica_larger_than_a_node_meet_over_the_network():
+    """Eight devices a node: tp 4 x pp 2 stays inside (100 GB/s), tp 8 x pp 2 does not (25 GB/s)."""
+
+    def send_s(tp):
+        spread = Parallelism(tp=tp, pp=2)
+        groups = plan(model(), spread, Precision(), AttentionKind.FUSED, LatentForm.EXPANDED).step(
+            (prefill(4.0, 64.0),)
+        )
+        (group,) = [group for group in groups if group.names == ("stage_send",)]
+        return float(datasheet_time(group, device(), WorkingSet(0.0)).roofline_s[0])
+
+    payload = 4 * 64 * 128 * 2
+    assert send_s(4) == pytest.approx(payload / 100e9)
+    assert send_s(8) == pytest.approx(payload / 25e9)
 
 
 def test_stages_hold_every_layer_once_in_order():

@@ -39,17 +39,19 @@ LAYOUTS = (
 
 
 def read(directory: str | Path) -> tuple[tuple[Records, ...], tuple[Refused, ...]]:
-    """All measurement records in the files under `directory`, and what was refused with the reason.
+    """All measurement records in the files under `directory` (or in one file), and what was refused with the reason.
 
     Repeated shapes stay rows of their own (records.collapse merges them); rows faster than physics are kept (the
-    calibration flags them). Errors: RooflineError where `directory` is not one, a file of a known layout is
+    calibration flags them). Errors: RooflineError where `directory` does not exist, a file of a known layout is
     broken, no file has a known layout, every row was refused, or own records come from two machines.
     """
     root = Path(directory)
-    if not root.is_dir():
-        what = "is a file; name the directory that holds it" if root.exists() else "does not exist"
-        raise RooflineError(f"data: {str(root)!r} {what}.")
-    paths = sorted(path for path in root.rglob("*") if path.suffix in _DATA and path.is_file())
+    if not root.exists():
+        raise RooflineError(f"data: {str(root)!r} does not exist.")
+    if root.is_file():
+        root, paths = root.parent, [root]
+    else:
+        paths = sorted(path for path in root.rglob("*") if path.suffix in _DATA and path.is_file())
     sources = [Source(path, path.relative_to(root).as_posix(), sha256(path.read_bytes()).hexdigest()) for path in paths]
     own.one_machine(sources)
     records, refused = join(_read_one(source) for source in sources)

@@ -1,0 +1,172 @@
+"""Whole small models and one sweep on this machine, predicted from the calibration of single steps.
+
+Run `roofline validate --this-machine -o DIR` first, then `python benchmarks/this_machine.py DIR [-o FILE.json]`.
+Prints predicted beside measured seconds, and for a product whose rows double what binds it as predicted and as the
+times tell (they follow the rows, or they do not). Threads as in the records of DIR.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from roofline.device import Device
+from roofline.io.calibration import load_calibration
+from roofline.io.datasets.own import FAST_QUANTILE, load
+from roofline.io.models import load_model
+from roofline.io.profiles import load_target
+from roofline.kernels.gemm import Gemm
+from roofline.measure.campaign import Settings, measure_model
+from roofline.measure.environment import bind, cores, last_level_byte
+from roofline.measure.session import FORMS, target
+from roofline.measure.steps import Form, StepShape
+from roofline.measure.timer import Budget, time_call
+from roofline.model import Model
+from roofline.structs import Dtype
+from roofline.timing import BOUNDS, Calibration, WorkingSet, time_step
+from roofline.timing.calibrated import calibrated_time
+from roofline.transformer import plan
+from roofline.workload import Parallelism, Precision, Sequences
+
+FP32 = Precision(Dtype.FP32, Dtype.FP32, Dtype.FP32, Dtype.FP32)
+SHAPES = (StepShape(1, 128, 0), StepShape(1, 1, 128), StepShape(4, 1, 256))
+MODELS = (("gpt2-small", None), ("llama-3.1-8b", 1))
+WIDTH = 2048
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BUDGET = Budget(least_sample=5, most_sample=30, least_s=0.5, most_s=4.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One step of a whole model."""
+
+    model: str
+    library: str
+    attention: str
+    step: str
+    measured_s: float
+    predicted_s: float
+    low_s: float
+    high_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One product of the sweep. `follows`: time grows by more than half of the doubling to the next rows."""
+
+    library: str
+    rows: int
+    measured_s: float
+    predicted_s: float
+    predicted_bound: str
+    measured_follows: bool | None
+    predicted_follows: bool | None
+
+
+def predicted(
+    model: Model, form: Form, shape: StepShape, device: Device, calibration: Calibration
+) -> tuple[float, float, float]:
+    """Seconds of one step, and its band."""
+    batch = (
+        Sequences(
+            float(shape.sequences),
+            float(shape.new_token),
+            float(shape.context),
+            float(shape.sequences),
+            decoding=shape.new_token == 1,
+        ),
+    )
+    groups = plan(model, Parallelism(), FP32, form.attention, form.latent).step(batch)
+    step = time_step(groups, device, calibration, WorkingSet(np.inf))
+    low, high = step.stage_band_s
+    return float(step.stage_s[0]), float(low[0]), float(high[0])
+
+
+def whole_models(library: str, device: Device, calibration: Calibration, threads: int) -> Iterator[Whole]:
+    """Prefill and decode of every model in every form of attention that the library runs."""
+    chosen = target(library, "cpu")
+    chosen.library.use_threads(threads)
+    settings = Settings(BUDGET, chosen.clock, chosen.eager_clock, True, last_level_byte(), FP32)
+    for name, layers in MODELS:
+        model = load_model(name).model
+        model = replace(model, layers=model.layers[:layers])
+        for form in FORMS[library]:
+            for shape in SHAPES:
+                record = measure_model(model, form, shape, chosen.library, settings)
+                seconds = float(np.quantile(record.samples_s, FAST_QUANTILE))
+                told = f"{shape.sequences} x {shape.new_token} behind {shape.context}"
+                times = predicted(model, form, shape, device, calibration)
+                yield Whole(name, library, str(form.attention), told, seconds, *times)
+
+
+def sweep(library: str, device: Device, calibration: Calibration, threads: int) -> list[Point]:
+    """A cold linear layer of WIDTH x WIDTH under doubling rows."""
+    chosen = target(library, "cpu")
+    chosen.library.use_threads(threads)
+    draw = np.random.default_rng(0)
+    copies = int(np.ceil(2.0 * last_level_byte() / (4.0 * WIDTH * WIDTH)))
+    weights = [chosen.library.weight(draw.standard_normal((WIDTH, WIDTH), dtype=np.float32)) for _ in range(copies)]
+    size = np.array([float(WIDTH)])
+    fitted = calibration.models["gemm", "fp32"]
+    found: list[tuple[int, float, float, str]] = []
+    for rows in ROWS:
+        x = chosen.library.tensor(draw.standard_normal((rows, WIDTH), dtype=np.float32))
+        samples = time_call(
+            lambda turn, x=x: chosen.library.linear(x, weights[turn % copies]),
+            BUDGET,
+            chosen.clock,  # type: ignore[misc]
+        )
+        work = Gemm(float(rows), size, size, np.ones(1), np.zeros(1), Dtype.FP32, Dtype.FP32, Dtype.FP32)
+        time = calibrated_time(work, device, [fitted])
+        found.append((rows, samples.fast_s, float(time.total_s[0]), str(BOUNDS[int(time.bound_index[0])])))
+    follows = [
+        tuple(bool(after[column] > np.sqrt(2.0) * before[column]) for column in (1, 2))
+        for before, after in pairwise(found)
+    ]
+    return [Point(library, *point, *told) for point, told in zip(found, [*follows, (None, None)], strict=True)]
+
+
+def main() -> None:
+    """Measure, predict and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    given = parser.parse_args()
+    models: list[Whole] = []
+    points: list[Point] = []
+    for library in ("numpy", "torch"):
+        records, profile = given.folder / f"{library}.json", given.folder / f"host-{library}.toml"
+        if not records.exists():
+            continue
+        threads = load(records).environment.thread_count
+        bind(cores(), threads)
+        goal = load_target(str(profile))
+        calibration = load_calibration(goal)
+        for point in sweep(library, goal.device, calibration, threads):
+            points.append(point)
+            print(
+                f"{library:6} {point.rows:4} rows  measured {point.measured_s * 1e3:8.3f} ms  predicted "
+                f"{point.predicted_s * 1e3:8.3f} ms {point.predicted_bound:8} time follows: measured "
+                f"{point.measured_follows}, predicted {point.predicted_follows}",
+                flush=True,
+            )
+        for whole in whole_models(library, goal.device, calibration, threads):
+            models.append(whole)
+            inside = "in band" if whole.low_s <= whole.measured_s <= whole.high_s else "outside its band"
+            print(
+                f"{library:6} {whole.model:11} {whole.attention:8} {whole.step:18} measured "
+                f"{whole.measured_s * 1e3:8.2f} ms  predicted {whole.predicted_s * 1e3:8.2f} ms "
+                f"{whole.predicted_s / whole.measured_s - 1.0:+.1%}, {inside}",
+                flush=True,
+            )
+    if given.output:
+        content = {"models": [asdict(each) for each in models], "sweep": [asdict(each) for each in points]}
+        given.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""`roofline validate`: measured kernels beside their predictions, on the screen, as JSON, CSV or a page."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import RooflineError
+
+if TYPE_CHECKING:
+    from ..io.records import Records
+    from ..validate.run import Predictor
+
+
+def validate_command(
+    records: Annotated[
+        list[Path] | None, typer.Argument(help="Directories of measured records, or records files.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Predict with this profile (a name or a TOML file) [that of the records].")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Compare this library's rows [the calibration's].")] = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help="Only rows that the calibration did not see.")] = False,
+    fit_fraction: Annotated[float, typer.Option(help="With --unseen: the fraction it was made with.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="With --unseen: the seed it was made with.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="With --device: rows of other devices too.")] = False,
+    detail: Annotated[
+        bool, typer.Option("--detail", help="Add what binds each kernel, and how time follows size.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    rows: Annotated[Path | None, typer.Option(help="Write one line per record to a CSV file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the comparison as one HTML page.")] = None,
+    here: Annotated[
+        bool, typer.Option("--this-machine", help="Measure this machine, calibrate on half, validate on the rest.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --this-machine: under two minutes.")] = False,
+    library: Annotated[str, typer.Option(help="With --this-machine: numpy, torch or both.")] = "both",
+    output: Annotated[Path, typer.Option("-o", "--output", help="With --this-machine: the folder to write to.")] = Path(
+        "this-machine"
+    ),
+) -> None:
+    """Compare measured kernels with their predictions: errors, bands, and the bare roofline beside them."""
+    from ..io.datasets import read
+    from ..io.files import require_writable, write_text
+    from ..validate.record import rows_csv, validation_record
+    from ..validate.run import validate
+    from ..validate.select import Unseen
+
+    if here:
+        from .this_machine import this_machine
+
+        if records:
+            raise RooflineError("records: --this-machine makes its own. Give one or the other.")
+        this_machine(output, library=library, quick=quick)
+        return
+    if not records:
+        raise RooflineError("records: none given. Give directories or files of measured records, or --this-machine.")
+    if force and device is None:
+        raise RooflineError("force: it needs a profile to predict the rows of all devices with. Give --device.")
+    for path in (rows, html):
+        if path is not None:
+            require_writable(path)
+    with _progress() as progress:
+        results = [read(path) for path in records]
+        found = [group for groups, _ in results for group in groups]
+        where = ", ".join(map(str, records))
+        predictors = _predictors(found, device, force, where)
+        asked = Unseen(fit_fraction, seed) if unseen else None
+        validation = validate(found, predictors, backend=backend, unseen=asked, progress=progress)
+        progress("counting errors")
+        record = validation_record(
+            validation,
+            predictors,
+            refused=[entry for _, entries in results for entry in entries],
+            backend=backend,
+            unseen=asked,
+            command=shlex.join(["roofline", *sys.argv[1:]]),
+        )
+        if rows is not None:
+            write_text(rows, rows_csv(validation))
+        if html is not None:
+            from ..report.validation import render_validation
+
+            write_text(html, render_validation(record))
+    if json_:
+        typer.echo(json.dumps(record, indent=1, allow_nan=False))
+    else:
+        typer.echo(_screen(record, detail))
+    for written in (rows, html):
+        if written is not None:
+            typer.echo(f"wrote {written}", err=True)
+    if not record["overall"]["n"]:
+        typer.echo(f"nothing to compare: every row of {where} is excluded (the reasons are above).", err=True)
+        raise typer.Exit(1)
+
+
+def _predictors(found: "Sequence[Records]", device: str | None, force: bool, where: str) -> "dict[str, Predictor]":
+    """Which profile predicts the records of which device.
+
+    Errors: RooflineError where no record is of the device asked for, or of one with a profile.
+    """
+    from ..io.calibration import load_calibration
+    from ..io.profiles import load_target
+
+    names = sorted({group.device for group in found})
+    if device is not None:
+        target = load_target(device)
+        own = names if force else [name for name in names if name == target.device.name]
+        if not own:
+            raise RooflineError(
+                f"device: {where} has no rows of {target.device.name}; it has {', '.join(names)}. Give one of them, or "
+                "--force to compare all the same."
+            )
+        return dict.fromkeys(own, (target.device, load_calibration(target)))
+    predictors, problems = {}, []
+    for name in names:
+        try:
+            target = load_target(name)
+        except RooflineError as error:
+            problems.append(str(error))
+        else:
+            predictors[name] = (target.device, load_calibration(target))
+    if not predictors:
+        raise RooflineError(f"device: {where} is of {', '.join(names)}: {problems[0]} Give --device.")
+    return predictors
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is being done, on stderr where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("reading") as status:
+        yield lambda text: status.update(text.replace("[", "\\["))
+
+
+_ERRORS = (("median", "median_ape"), ("mean", "mape"), ("p90", "p90_ape"), ("bias", "bias"), ("in band", "coverage"))
+
+
+def _screen(record: Mapping[str, Any], detail: bool) -> str:
+    """The comparison as text: errors by family and format; with `detail`, by regime and by doubled dimension too."""
+    from .screen import WIDTH
+
+    overall = record["overall"]
+    which = "rows that the calibration did not see" if record["unseen"] else "rows"
+    parts = []
+    if overall["n"]:
+        parts.append(
+            f"{overall['n']:,} {which} on {', '.join(device['name'] for device in record['devices'])}: median error "
+            f"{overall['median_ape']:.1%}, mean {overall['mape']:.1%}, {overall['coverage']:.0%} within the "
+            f"{record['band']:.0%} band; bare roofline {overall['roofline_median_ape']:.0%}"
+        )
+        parts.append(_errors_table(record["families"], "library"))
+    if detail and overall["n"]:
+        parts.append(_errors_table(record["groups"], "regime"))
+        parts.append(_doubling_table(record["bound_agreement"]))
+    if record["excluded"]:
+        told = "; ".join(f"{entry['n']:,} {_plain(entry['reason'])}" for entry in record["excluded"])
+        parts += wrap(f"Not compared: {told}.", WIDTH)
+    for notice in record["notices"]:
+        parts += wrap(f"Note: {_plain(notice)}", WIDTH)
+    return "\n".join(parts)
+
+
+def _errors_table(entries: Sequence[Mapping[str, Any]], third: str) -> str:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from .screen import rendered
+
+    several = len({entry["device"] for entry in entries}) > 1
+    table = Table()
+    for column in (*(("device",) if several else ()), "family", "format", third):
+        table.add_column(column)
+    for column in (
+        "n",
+        *(title for title, _ in _ERRORS),
+        "bare roofline",
+        *(("bound agrees",) if third == "library" else ()),
+    ):
+        table.add_column(column, justify="right")
+    for entry in entries:
+        names = (*((entry["device"],) if several else ()), entry["family"], entry["dtype"], entry[third])
+        shown = [escape(_plain(name)) for name in names]
+        shown += [f"{entry['n']:,}", *(_percent(key, entry[key]) for _, key in _ERRORS)]
+        shown.append(f"{entry['roofline_median_ape']:.0%}")
+        if third == "library":
+            share = entry["bound_agreement"]
+            shown.append("-" if share is None else f"{share:.0%}")
+        table.add_row(*shown)
+    return rendered(table, width=150)
+
+
+def _doubling_table(entries: Sequence[Mapping[str, Any]]) -> str:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from .screen import rendered
+
+    table = Table(title="does time follow when only this doubles? measured and predicted agree", title_justify="left")
+    for column in ("device", "family", "format", "dimension"):
+        table.add_column(column)
+    for column in ("pairs", "agree"):
+        table.add_column(column, justify="right")
+    for entry in entries:
+        names = (escape(_plain(entry[key])) for key in ("device", "family", "dtype", "dimension"))
+        table.add_row(*names, f"{entry['pairs']:,}", f"{entry['agreement']:.0%}")
+    return rendered(table, width=150)
+
+
+def _percent(key: str, value: float) -> str:
+    return f"{value:.0%}" if key == "coverage" else f"{value:{'+' if key == 'bias' else ''}.1%}"
+
+
+def _plain(text: str) -> str:
+    """Text from a file without what a terminal would act on."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,107 @@
+"""A model on devices: the time of its steps, and of passes through pipeline stages."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .device import Device
+from .footprint import weight_byte
+from .model import Model
+from .structs import Array, Number
+from .timing import Calibration, StepTime, WorkingSet, time_step
+from .transformer import LatentForm, Plan, plan, row_counts
+from .workload import AttentionKind, Batch, Scenario, decode, prefill
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deployment:
+    """A model on a device under a precision and a parallelism: its plans, ready to be timed for any batch.
+
+    What depends on a step's row counts alone is remembered for single steps: everything but attention repeats from one
+    decode step to the next.
+    """
+
+    prefill_plan: Plan
+    decode_plan: Plan
+    device: Device
+    calibration: Calibration
+    working_set: WorkingSet
+
+    def prefill_step(self, batch: Batch) -> StepTime:
+        """Time of one prefill (or mixed) step of a replica."""
+        return self._timed(self.prefill_plan, batch)
+
+    def decode_step(self, sequences: Number, context: Number) -> StepTime:
+        """Time of one decode step of a replica: `sequences` sequences with `context` cached tokens each."""
+        return self._timed(self.decode_plan, (decode(sequences, context),))
+
+    def _timed(self, of: Plan, batch: Batch) -> StepTime:
+        match row_counts(batch):
+            case float() as token, float() as sampled:
+                rows = _remembered_rows(self, of, token, sampled)
+            case token, sampled:
+                rows = _timed_rows(self, of, token, sampled)
+        return rows.then(time_step(of.context_groups(batch), self.device, self.calibration, self.working_set))
+
+
+def _timed_rows(where: Deployment, of: Plan, token: Number, sampled: Number) -> StepTime:
+    """The kernels of a step of `of` that do not look at the cache."""
+    return time_step(of.row_groups(token, sampled), where.device, where.calibration, where.working_set)
+
+
+_remembered_rows = lru_cache(maxsize=1024)(_timed_rows)
+
+
+def deployment(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Deployment:
+    """The Deployment of `scenario`; its batch and lengths are not looked at.
+
+    MLA runs expanded in prefill and, with fused attention, absorbed in decode.
+    Errors: InfeasibleError where shapes do not divide.
+    """
+    spread, precision, attention = scenario.parallelism, scenario.precision, scenario.attention
+    decode_form = {AttentionKind.FUSED: LatentForm.ABSORBED, AttentionKind.UNFUSED: LatentForm.EXPANDED}[attention]
+    return Deployment(
+        prefill_plan=plan(model, spread, precision, attention, LatentForm.EXPANDED),
+        decode_plan=plan(model, spread, precision, attention, decode_form),
+        device=device,
+        calibration=calibration,
+        working_set=WorkingSet(float(weight_byte(model, precision, spread).max())),
+    )
+
+
+def decode_context(scenario: Scenario) -> Number:
+    """Cached tokens at mid-generation: the prompt and half of the tokens that decode steps append."""
+    return scenario.input_token + np.maximum(scenario.output_token - 2.0, 0.0) / 2.0
+
+
+def pipeline_s(stage_s: Array, micro_batches: Number) -> tuple[Array, Array]:
+    """Latency of a full pass of `micro_batches` through the stages, and the period at which passes can follow.
+
+    The first micro-batch passes every stage, the others follow behind the slowest: sum + (m - 1) · max
+    (GPipe, arXiv 1811.06965). A token's next decode step cannot start before it left the last stage, nor before the
+    slowest stage served every other micro-batch: max(sum, m · max).
+    """
+    whole, slowest = stage_s.sum(axis=-1), stage_s.max(axis=-1)
+    return whole + (micro_batches - 1.0) * slowest, np.maximum(whole, micro_batches * slowest)
+
+
+def micro_batches(scenario: Scenario) -> tuple[Number, Number]:
+    """Micro-batches in flight in one replica (at most one a stage), and sequences in each."""
+    sequences = np.ceil(np.asarray(scenario.batch, dtype=np.float64) / scenario.parallelism.dp)
+    count = np.minimum(sequences, float(scenario.parallelism.pp))
+    return count, np.ceil(sequences / count)
+
+
+def decode_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
+    """The decode step of one micro-batch, and TPOT in seconds; elementwise over the scenario's numbers."""
+    count, sequences = micro_batches(scenario)
+    step = where.decode_step(sequences, decode_context(scenario))
+    return step, pipeline_s(step.stage_s, count)[1]
+
+
+def prefill_times(where: Deployment, scenario: Scenario) -> tuple[StepTime, Array]:
+    """The prefill of one micro-batch, and TTFT in seconds; elementwise over the scenario's numbers."""
+    count, sequences = micro_batches(scenario)
+    step = where.prefill_step((prefill(sequences, scenario.input_token),))
+    return step, pipeline_s(step.stage_s, count)[0]

@@ -1,0 +1,152 @@
+"""The page of a validation: a pure rendering of its record, whatever is in the record; and the reports kept."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roofline.errors import RooflineError
+from roofline.io.calibration import load_calibration
+from roofline.io.profiles import load_target
+from roofline.report.html import plain
+from roofline.report.validation import SCHEMA, render_validation
+from roofline.report.validation_figures import coverage, error_by_size, errors, measured_and_predicted
+from roofline.validate import record as made
+from roofline.validate.run import validate
+
+from ..validate.made import gemms, measured
+from .test_html import HOSTILE, Page, with_number, with_text
+
+REPORTS = Path(__file__).parents[2] / "reports"
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    target = load_target("a100-sxm-80gb")
+    calibration = load_calibration(target)
+    records = measured(gemms(300), target.device, calibration, noise=0.1)
+    records.measured_s[:7] = 1e-12
+    predictors = {target.device.name: (target.device, calibration)}
+    found = made.validation_record(validate([records], predictors), predictors, command="roofline validate x")
+    return json.loads(json.dumps(found))
+
+
+def test_schema_is_the_record_s() -> None:
+    assert made.SCHEMA == SCHEMA
+
+
+def test_rendering_twice_gives_the_same_bytes_and_leaves_the_record_alone(record: dict[str, Any]) -> None:
+    before = copy.deepcopy(record)
+    assert render_validation(record) == render_validation(copy.deepcopy(record))
+    assert record == before
+
+
+def test_the_embedded_record_renders_to_the_same_page(record: dict[str, Any]) -> None:
+    page = render_validation(record)
+    embedded = Page(page).json("record")
+    assert embedded == record and render_validation(embedded) == page
+
+
+def test_the_answer_comes_first_and_the_defects_are_named(record: dict[str, Any]) -> None:
+    shown = " ".join(Page(render_validation(record)).shown.split())
+    answer = shown[: shown.index("Error beside the bare roofline's")]
+    for expected in ("293 measured kernels", "Half of the predictions", "80 % band holds", "7 rows are faster"):
+        assert expected in answer
+    assert "made.json:1 gemm" in shown and "roofline validate x" in shown
+
+
+def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dict[str, Any]) -> None:
+    page = render_validation(record)
+    assert len(page.encode()) < 6_000_000
+    names = ("src", "href", "srcset", "action", "data", "poster")
+    refers = [value for _, held in Page(page).elements for name, value in held.items() if name in names]
+    assert refers == ["data:,", "#evidence"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_text_is_shown_as_text(record: dict[str, Any], hostile: str) -> None:
+    attacked = with_text(record, hostile)
+    calm, page = Page(render_validation(record)), Page(render_validation(attacked))
+    assert [tag for tag, _ in page.elements if tag in ("script", "img", "b")] == [
+        tag for tag, _ in calm.elements if tag in ("script", "img", "b")
+    ]
+    assert not any(name.startswith("on") for _, held in page.elements for name in held)
+    assert page.json("record") == plain(attacked)
+    assert "<a" not in json.dumps(page.json("figures")) and "<script" not in json.dumps(page.json("figures"))
+
+
+@pytest.mark.parametrize(
+    "number", [0, -1.5, 1e300, 1e-300, math.inf, -math.inf, math.nan, None, "<b>", True, 10**400], ids=range(11)
+)
+def test_any_number_has_a_page(record: dict[str, Any], number: Any) -> None:
+    Page(render_validation(with_number(record, number))).json("figures")
+
+
+@pytest.mark.parametrize("part", ["devices", "overall", "families", "groups", "excluded", "points", "notices"])
+@pytest.mark.parametrize("wrong", [None, "text", 3, [1]])
+def test_a_part_of_the_wrong_type_is_named(record: dict[str, Any], part: str, wrong: Any) -> None:
+    if part == "notices" and wrong == [1]:
+        return  # a list, whatever is in it, can be shown
+    with pytest.raises(RooflineError, match=rf"'{part}'.*roofline validate"):
+        render_validation({**record, part: wrong})
+
+
+def test_another_schema_is_refused(record: dict[str, Any]) -> None:
+    with pytest.raises(RooflineError, match=r"roofline\.validation/1"):
+        render_validation({**record, "schema": "roofline.prediction/1"})
+
+
+SERIES = {
+    "device": "d",
+    "family": "gemm",
+    "dtype": "bf16",
+    "sources": ["a/b.csv"],
+    "source": [0, 0, 0],
+    "line": [1, 2, 3],
+    "measured_s": [1e-6, 1e-4, 1e-3],
+    "predicted_s": [1.1e-6, 0.9e-4, 2e-3],
+    "excluded": [2],
+}
+
+
+def test_points_stand_where_the_record_has_them() -> None:
+    *_, kept, faster = measured_and_predicted([SERIES])["data"]
+    assert (kept["x"], kept["y"]) == ([1e-6, 1e-4], [1.1e-6, 0.9e-4])
+    assert (faster["x"], faster["y"], faster["text"]) == ([1e-3], [2e-3], ["a/b.csv:3"])
+    assert error_by_size([SERIES], [])["data"][0]["y"] == [10.0, -10.0]
+
+
+def test_margin_lines_are_10_and_25_percent() -> None:
+    lines = [trace for trace in measured_and_predicted([SERIES])["data"] if trace["mode"] == "lines"]
+    slopes = sorted(float(np.mean(np.divide(trace["y"], trace["x"]))) for trace in lines)
+    assert slopes == pytest.approx([1 / 1.25, 1 / 1.1, 1.0, 1.1, 1.25])
+
+
+def test_overview_shows_each_family_s_figures_in_percent() -> None:
+    families = [{"family": "gemm", "dtype": "bf16", "median_ape": 0.04, "roofline_median_ape": 0.5, "coverage": 0.79}]
+    _, prediction, bare = errors(families)["data"]
+    assert (prediction["x"], bare["x"]) == ([4.0], [50.0])
+    drawn = coverage(families, 0.8)
+    assert drawn["data"][0]["x"] == [79.0] and drawn["layout"]["shapes"][0]["x0"] == 80.0
+
+
+def kept_records() -> list[Path]:
+    return sorted(REPORTS.glob("validation-*.json"))
+
+
+def test_reports_are_kept() -> None:
+    assert kept_records() and list(REPORTS.glob("validation-*.html"))
+    assert sum(path.stat().st_size for path in REPORTS.rglob("*")) < 15_000_000
+
+
+@pytest.mark.parametrize("path", kept_records(), ids=lambda path: path.stem)
+def test_a_kept_record_renders_to_the_page_kept_beside_it(path: Path) -> None:
+    page = render_validation(json.loads(path.read_text("utf-8")))
+    beside = path.with_suffix(".html")
+    if beside.exists():
+        assert page == beside.read_text("utf-8")
+    assert len(page.encode()) < 6_000_000
