@@ -10,7 +10,8 @@ from .capacity import Capacity, capacity, integers
 from .deployment import Deployment, decode_times, deployment, micro_batches, pipeline_s, prefill_times
 from .device import Device
 from .errors import RooflineError
-from .model import Model
+from .footprint import PREFILL_BUDGET_TOKEN
+from .model import Model, Moe
 from .structs import STORED_BYTE, Array, Number, arithmetic_dtype
 from .timing import BOUNDS, Bound, Calibration, StepTime, sum_over_kernels
 from .workload import Precision, Scenario
@@ -35,6 +36,7 @@ class KernelRow:
     kind: str
     count: float
     flop: float
+    matrix_flop: float
     read_byte: float
     write_byte: float
     weight_byte: float
@@ -138,6 +140,7 @@ def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
             group.names,
             group.count[stage].tolist(),
             column(cost.flop),
+            column(cost.matrix_flop),
             column(cost.read_byte),
             column(cost.write_byte),
             column(cost.weight_read_byte),
@@ -273,7 +276,7 @@ def predict(model: Model, device: Device, calibration: Calibration, scenario: Sc
         usd_per_mtok_input=None if device_usd_per_s is None else device_usd_per_s * ttft_s / inputs * 1e6,
         usd_per_mtok_output=device_usd_per_s * tpot_s / batch * 1e6 if device_usd_per_s and tpot_s else None,
         not_modelled=NOT_MODELLED,
-        assumptions=_assumptions(device, scenario),
+        assumptions=_assumptions(model, device, scenario),
     )
 
 
@@ -299,10 +302,17 @@ def check_scenario(model: Model, scenario: Scenario) -> None:
         )
 
 
-def _assumptions(device: Device, scenario: Scenario) -> tuple[str, ...]:
+def _assumptions(model: Model, device: Device, scenario: Scenario) -> tuple[str, ...]:
     precision = scenario.precision
-    notes = [*device.assumptions]
-    for name, stored in (("weights", precision.weights), ("experts", precision.experts)):
+    notes = [
+        *device.assumptions,
+        "prefill is timed as one step over all prompts; activation memory is that of "
+        f"{PREFILL_BUDGET_TOKEN:,.0f} prompt tokens at once, since engines split longer prefills (unfused: of all)",
+    ]
+    formats = {"weights": precision.weights}
+    if any(isinstance(layer.mlp, Moe) for layer in model.layers):
+        formats["experts"] = precision.experts
+    for name, stored in formats.items():
         if STORED_BYTE[stored] < STORED_BYTE[precision.activations]:
             notes.append(
                 f"{name} stored in {stored} with {precision.activations} activations: bytes saved, no FLOP gained"

@@ -16,6 +16,7 @@ KERNEL_FIELDS = (
     "kind",
     "count",
     "flop",
+    "matrix_flop",
     "read_byte",
     "write_byte",
     "weight_byte",
