@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import RooflineError
+from .screen import working
 
 
 def calibrate_command(
@@ -51,7 +52,7 @@ def calibrate_command(
     if relative is not None:
         models = calibration_of(relative.calibration, relative.device.name).models
         prior = transferred(models, relative.device, target.device)
-    with _progress() as progress:
+    with working() as progress:
         fits, skipped = calibrate(
             own,
             target.device,
@@ -98,21 +99,6 @@ def _without_calibration(text: str) -> str:
 def named(text: str, name: str) -> str:
     """A profile's text under another name: a profile is named as its file."""
     return re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
-
-
-def _progress() -> Any:
-    """A context that shows what is being fitted, on stderr where that is a terminal."""
-    from contextlib import contextmanager
-
-    from rich.console import Console
-
-    @contextmanager
-    def shown() -> Any:
-        console = Console(stderr=True)
-        with console.status("reading") as status:
-            yield status.update
-
-    return shown()
 
 
 def _summary(fits: Any) -> str:

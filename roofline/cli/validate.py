@@ -3,8 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RooflineError
+from .screen import working
 
 if TYPE_CHECKING:
     from ..io.records import Records
@@ -66,7 +66,7 @@ def validate_command(
     for path in (rows, html):
         if path is not None:
             require_writable(path)
-    with _progress() as progress:
+    with working() as progress:
         results = [read(path) for path in records]
         found = [group for groups, _ in results for group in groups]
         where = ", ".join(map(str, records))
@@ -129,16 +129,6 @@ def _predictors(found: "Sequence[Records]", device: str | None, force: bool, whe
     if not predictors:
         raise RooflineError(f"device: {where} is of {', '.join(names)}: {problems[0]} Give --device.")
     return predictors
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """What is being done, on stderr where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status("reading") as status:
-        yield lambda text: status.update(text.replace("[", "\\["))
 
 
 _ERRORS = (("median", "median_ape"), ("mean", "mape"), ("p90", "p90_ape"), ("bias", "bias"), ("in band", "coverage"))
