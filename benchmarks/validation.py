@@ -22,7 +22,7 @@ from roofline.io.calibration import load_calibration
 from roofline.io.datasets import read
 from roofline.io.files import write_text
 from roofline.io.profiles import load_target
-from roofline.report.validation import render_validation
+from roofline.report.pages import write_page
 from roofline.validate.record import validation_record
 from roofline.validate.run import validate
 from roofline.validate.select import Unseen
@@ -284,7 +284,7 @@ def readme(records, others, moved):
 def render():
     for device in PAGES:
         path = REPORTS / f"validation-{device}.json"
-        write_text(path.with_suffix(".html"), render_validation(json.loads(path.read_text("utf-8"))))
+        write_page(json.loads(path.read_text("utf-8")), path.with_suffix(".html"))
         print(f"wrote {path.with_suffix('.html')}")
 
 

@@ -11,6 +11,7 @@ from ..errors import InfeasibleError, RooflineError
 from . import hardware, measure, models
 from .calibrate import calibrate_command
 from .predict import predict_command
+from .report import report_command
 from .validate import validate_command
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("predict")(predict_command)
 app.command("calibrate")(calibrate_command)
 app.command("validate")(validate_command)
+app.command("report")(report_command)
 app.add_typer(hardware.app, name="hardware", help="Hardware profiles: list, show, lint, new.")
 app.add_typer(measure.app, name="measure", help="Run kernels on this machine: host profile, records of steps.")
 app.add_typer(models.app, name="models", help="Model presets: list, show.")

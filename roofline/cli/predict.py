@@ -88,11 +88,11 @@ def _list(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write_page(records: list[dict[str, Any]], path: Path) -> None:
-    from ..report.html import render_prediction
+    from ..report.pages import write_page
 
     if len(records) > 1:
         raise RooflineError(f"html: a page shows one prediction, not {len(records)}. Give single numbers.")
-    write_text(path, render_prediction(records[0]))
+    write_page(records[0], path)
 
 
 def kernel_csv(records: list[dict[str, Any]]) -> str:

@@ -104,6 +104,7 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
     from ..io.datasets import read
     from ..io.files import write_text
     from ..io.profiles import load_target
+    from ..report.pages import write_page
     from ..validate.record import validation_record
     from ..validate.run import validate
     from ..validate.select import Unseen
@@ -135,15 +136,8 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
         command=f"roofline validate --this-machine --library {name}",
     )
     write_text(output / f"validation-{name}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
-    _write_page(output / f"validation-{name}.html", record)
+    write_page(record, output / f"validation-{name}.html")
     typer.echo(summary(name, record, file, skipped))
-
-
-def _write_page(path: Path, record: Mapping[str, Any]) -> None:
-    from ..io.files import write_text
-    from ..report.validation import render_validation
-
-    write_text(path, render_validation(dict(record)))
 
 
 def summary(name: str, record: Mapping[str, Any], file: "RecordFile", skipped: "Sequence[Skipped]") -> str:

@@ -85,9 +85,9 @@ def validate_command(
         if rows is not None:
             write_text(rows, rows_csv(validation))
         if html is not None:
-            from ..report.validation import render_validation
+            from ..report.pages import write_page
 
-            write_text(html, render_validation(record))
+            write_page(record, html)
     if json_:
         typer.echo(json.dumps(record, indent=1, allow_nan=False))
     else:

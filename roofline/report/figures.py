@@ -6,15 +6,15 @@ Colours: Okabe and Ito, "Color Universal Design" (2008). Colour never speaks alo
 """
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log10, sqrt
 from typing import Any
 
 from .format import clip, column_unit, finite, number, percent, quantity, seconds, size
+from .parts import Record
 
 Figure = dict[str, Any]
-Record = Mapping[str, Any]
 
 BOUND_COLOUR = {"compute": "#0072B2", "memory": "#E69F00", "link": "#009E73", "overhead": "#CC79A7"}
 _BOUND_SYMBOL = {"compute": "circle", "memory": "square", "link": "triangle-up", "overhead": "diamond"}

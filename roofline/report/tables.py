@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import format as text
-from .figures import Record, step_s
+from .figures import step_s
+from .parts import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-from .figures import Figure, Record
-from .html import LIST, OBJECT, ROWS, check_parts, page, plain
+from .figures import Figure
+from .html import Contents
+from .parts import LIST, OBJECT, ROWS, Record, check_parts, plain
 from .tables import Column, Table, table
 from .validation_figures import coverage, error_by_size, errors, measured_and_predicted
-
-SCHEMA = "roofline.validation/1"
 
 _PARTS = {
     "devices": ROWS,
@@ -65,12 +64,9 @@ _EXCLUDED_COLUMNS = (
 )
 
 
-def render_validation(record: Record) -> str:
-    """The page of a `roofline.validation/1` record. The record it embeds gives the same page again.
-
-    Errors: RooflineError for another schema, or a record with a part missing or of the wrong type.
-    """
-    check_parts(record, SCHEMA, _PARTS, "validate")
+def contents(record: Record) -> Contents:
+    """What the page of a `roofline.validation/1` record shows. Errors: RooflineError for a damaged record."""
+    check_parts(record, _PARTS, "validate")
     record = plain(record)
     figures: dict[str, Figure] = {
         "errors-plot": errors(record["families"]),
@@ -80,7 +76,7 @@ def render_validation(record: Record) -> str:
     for i, (device, family, series, rows) in enumerate(_sections(record)):
         figures |= {f"scatter-{i}": measured_and_predicted(series), f"error-{i}": error_by_size(series, rows)}
         shown.append({"device": device, "family": family, "rows": rows})
-    return page("validation.html.j2", record, figures, sections=shown, tables=_tables(record))
+    return Contents("validation.html.j2", record, figures, {"sections": shown, "tables": _tables(record)})
 
 
 def _sections(record: Record) -> Iterator[tuple[str, str, list[Record], list[Record]]]:

@@ -5,8 +5,9 @@ from itertools import compress
 from math import ceil, floor, log10
 from typing import Any
 
-from .figures import LIMIT, NEUTRAL, SMALL, Figure, Record, axis, layout, safe
+from .figures import LIMIT, NEUTRAL, SMALL, Figure, axis, layout, safe
 from .format import clip, finite, percent, seconds
+from .parts import Record, listed
 
 _COLOUR = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _SYMBOL = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
@@ -51,7 +52,7 @@ def error_by_size(series: Sequence[Record], families: Sequence[Record]) -> Figur
     top = 100.0 * min(max(1.1 * reach, 0.3), 2.0)
     data = [_markers(entry, points, i, 2) for i, (entry, points) in enumerate(placed)]
     for i, family in enumerate(families):
-        bins = [row for row in _listed(family, "by_size") if isinstance(row, Mapping) and finite(row.get("median_s"))]
+        bins = [row for row in listed(family, "by_size") if isinstance(row, Mapping) and finite(row.get("median_s"))]
         x = [row["median_s"] for row in bins]
         colour = _COLOUR[i % len(_COLOUR)]
         name = safe(clip(family.get("dtype"), 24))
@@ -169,8 +170,8 @@ Point = tuple[float, float, str, bool]
 
 def _points(entry: Record) -> list[Point]:
     """The rows of a series that a logarithmic axis can show."""
-    columns = [_listed(entry, name) for name in ("measured_s", "predicted_s", "source", "line")]
-    sources, faster = _listed(entry, "sources"), set(map(str, _listed(entry, "excluded")))
+    columns = [listed(entry, name) for name in ("measured_s", "predicted_s", "source", "line")]
+    sources, faster = listed(entry, "sources"), set(map(str, listed(entry, "excluded")))
     found = []
     for i, (measured, predicted, source, line) in enumerate(zip(*columns, strict=False)):
         x, y = finite(measured), finite(predicted)
@@ -180,12 +181,6 @@ def _points(entry: Record) -> list[Point]:
             # of a path only the end, which tells the files of one set apart
             found.append((x, y, safe(f"{'/'.join(name.split('/')[-3:])[-60:]}:{line}"), str(i) in faster))
     return found
-
-
-def _listed(entry: Record, name: str) -> list[Any]:
-    """A part of `entry` where it is a list, else nothing."""
-    held = entry.get(name)
-    return held if isinstance(held, list) else []
 
 
 def _markers(entry: Record, points: Sequence[Point], position: int, figure: int) -> Figure:

@@ -116,11 +116,11 @@ def test_directory_and_file_give_the_same_figures(command, records: Path):
 
 
 def test_page_is_written_and_is_the_rendering_of_the_record(command, records: Path, tmp_path: Path):
-    from roofline.report.validation import render_validation
+    from roofline.report.pages import render
 
     status, out, _ = command(records, "--json", "--html", tmp_path / "page.html")
     assert status == 0
-    assert (tmp_path / "page.html").read_text("utf-8") == render_validation(json.loads(out))
+    assert (tmp_path / "page.html").read_text("utf-8") == render(json.loads(out))
 
 
 def test_unseen_of_records_that_no_calibration_saw_are_all_of_them(command, records: Path):

@@ -13,7 +13,8 @@ import pytest
 import roofline
 from roofline.errors import RooflineError
 from roofline.report import figures
-from roofline.report.html import render_prediction, script_json
+from roofline.report.html import script_json
+from roofline.report.pages import render
 from roofline.report.tables import kernel_table
 
 COMMAND = "roofline predict llama-3.1-8b h100-sxm:2"
@@ -87,19 +88,19 @@ def with_number(value: Any, number: Any) -> Any:
 
 def test_rendering_twice_gives_the_same_bytes(record: dict[str, Any]) -> None:
     before = copy.deepcopy(record)
-    assert render_prediction(record) == render_prediction(copy.deepcopy(record))
+    assert render(record) == render(copy.deepcopy(record))
     assert record == before
 
 
 def test_the_embedded_record_is_the_record_and_renders_to_the_same_page(record: dict[str, Any]) -> None:
-    page = render_prediction(record)
+    page = render(record)
     embedded = Page(page).json("record")
     assert embedded == record
-    assert render_prediction(embedded) == page
+    assert render(embedded) == page
 
 
 def test_the_first_screen_is_the_answer(record: dict[str, Any]) -> None:
-    shown = re.sub(r"\s+", " ", Page(render_prediction(record)).shown)
+    shown = re.sub(r"\s+", " ", Page(render(record)).shown)
     answer = shown[: shown.index("every kernel under the device's limits")]
     for expected in (
         "TTFT",
@@ -119,7 +120,7 @@ def test_the_first_screen_is_the_answer(record: dict[str, Any]) -> None:
 
 def test_a_model_that_does_not_fit_says_so_and_what_would_help() -> None:
     record = roofline.prediction_record(roofline.predict("llama-3.1-70b", "a100-sxm-80gb"))
-    shown = Page(render_prediction(record)).shown
+    shown = Page(render(record)).shown
     assert "It does not fit." in shown
     assert "It fits." not in shown
     assert record["memory"]["changes"][0]["text"] in shown
@@ -127,7 +128,7 @@ def test_a_model_that_does_not_fit_says_so_and_what_would_help() -> None:
 
 def test_an_encoder_has_a_page_without_decode() -> None:
     record = roofline.prediction_record(roofline.predict("bert-base-uncased", "h100-sxm", input=512, output=1))
-    page = Page(render_prediction(record))
+    page = Page(render(record))
     assert record["phases"]["decode"] is None
     assert "One pass over the batch" in page.shown
     assert "TPOT" not in page.shown
@@ -135,7 +136,7 @@ def test_an_encoder_has_a_page_without_decode() -> None:
 
 
 def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dict[str, Any]) -> None:
-    text = render_prediction(record)
+    text = render(record)
     page = Page(text)
     assert len(text.encode()) < 6_000_000
     refers = [
@@ -152,7 +153,7 @@ def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dic
 def test_the_policy_lets_only_the_two_own_scripts_run_and_nothing_load(record: dict[str, Any]) -> None:
     (policy,) = [
         attributes["content"]
-        for tag, attributes in Page(render_prediction(record)).elements
+        for tag, attributes in Page(render(record)).elements
         if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
     ]
     assert policy is not None
@@ -164,11 +165,11 @@ def test_the_policy_lets_only_the_two_own_scripts_run_and_nothing_load(record: d
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_shown_as_text(record: dict[str, Any], hostile: str) -> None:
-    clean, attacked = Page(render_prediction(record)), with_text(record, hostile)
+    clean, attacked = Page(render(record)), with_text(record, hostile)
     attacked["phases"][hostile] = attacked["phases"].pop("prefill")
     attacked["scenario"]["precision"][hostile] = "x"
     attacked["roofs"]["matrix_flop_per_s"][hostile] = 1e15
-    text = render_prediction(attacked)
+    text = render(attacked)
     page = Page(text)
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in clean.elements}
     assert len(page.scripts) == len(clean.scripts) == 4
@@ -176,15 +177,15 @@ def test_hostile_text_is_shown_as_text(record: dict[str, Any], hostile: str) -> 
     seen = hostile.encode("utf-8", "replace").decode()
     assert page.json("record")["model"] == seen
     assert seen.split("\r")[0] in page.shown
-    assert render_prediction(page.json("record")) == text
+    assert render(page.json("record")) == text
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, None, 0, -1.0, 1e308, 10**400, "<b>"], ids=range(9))
 def test_any_value_in_place_of_a_number_is_shown(record: dict[str, Any], number: Any) -> None:
-    text = render_prediction(with_number(record, number))
+    text = render(with_number(record, number))
     page = Page(text)
     assert not re.search(r"[:,\[](NaN|-?Infinity)\b", page.scripts[0] + page.scripts[1])
-    assert render_prediction(page.json("record")) == text
+    assert render(page.json("record")) == text
     assert "b" not in {tag for tag, _ in page.elements}
 
 
@@ -215,7 +216,7 @@ def test_a_damaged_record_is_an_error_that_names_the_part(record: dict[str, Any]
     broken = copy.deepcopy(record)
     damage(broken)
     with pytest.raises(RooflineError, match=re.escape(named)) as caught:
-        render_prediction(broken)
+        render(broken)
     assert "Accepted" in str(caught.value) and len(str(caught.value)) < 400
 
 

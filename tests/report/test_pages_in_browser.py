@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import roofline
-from roofline.report.html import render_prediction
+from roofline.report.pages import render
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
@@ -56,7 +56,7 @@ def record() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def page(record: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "prediction.html"
-    path.write_text(render_prediction(record), "utf-8", newline="")
+    path.write_text(render(record), "utf-8", newline="")
     return path
 
 
@@ -272,7 +272,7 @@ def test_hostile_text_is_text_and_does_not_widen_the_page(
     for row in attacked["phases"]["prefill"]["kernels"]:
         row.update(name=hostile, kind=hostile, bound=hostile, total_s="NaN")
     path = tmp_path / "hostile.html"
-    path.write_text(render_prediction(attacked), "utf-8", newline="")
+    path.write_text(render(attacked), "utf-8", newline="")
     show(browser, path, width)
     assert browser.get_log("browser") == []
     assert requests(browser) == []
@@ -294,7 +294,7 @@ def test_other_predictions_open_clean(
     browser: Any, tmp_path: Path, model: str, device: str, settings: dict[str, Any]
 ) -> None:
     path = tmp_path / "page.html"
-    made = render_prediction(roofline.prediction_record(roofline.predict(model, device, **settings)))
+    made = render(roofline.prediction_record(roofline.predict(model, device, **settings)))
     path.write_text(made, "utf-8", newline="")
     show(browser, path, 360)
     assert browser.get_log("browser") == []

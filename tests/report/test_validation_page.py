@@ -12,8 +12,8 @@ import pytest
 from roofline.errors import RooflineError
 from roofline.io.calibration import load_calibration
 from roofline.io.profiles import load_target
-from roofline.report.html import plain
-from roofline.report.validation import SCHEMA, render_validation
+from roofline.report.pages import render
+from roofline.report.parts import plain
 from roofline.report.validation_figures import coverage, error_by_size, errors, measured_and_predicted
 from roofline.validate import record as made
 from roofline.validate.run import validate
@@ -35,24 +35,20 @@ def record() -> dict[str, Any]:
     return json.loads(json.dumps(found))
 
 
-def test_schema_is_the_record_s() -> None:
-    assert made.SCHEMA == SCHEMA
-
-
 def test_rendering_twice_gives_the_same_bytes_and_leaves_the_record_alone(record: dict[str, Any]) -> None:
     before = copy.deepcopy(record)
-    assert render_validation(record) == render_validation(copy.deepcopy(record))
+    assert render(record) == render(copy.deepcopy(record))
     assert record == before
 
 
 def test_the_embedded_record_renders_to_the_same_page(record: dict[str, Any]) -> None:
-    page = render_validation(record)
+    page = render(record)
     embedded = Page(page).json("record")
-    assert embedded == record and render_validation(embedded) == page
+    assert embedded == record and render(embedded) == page
 
 
 def test_the_answer_comes_first_and_the_defects_are_named(record: dict[str, Any]) -> None:
-    shown = " ".join(Page(render_validation(record)).shown.split())
+    shown = " ".join(Page(render(record)).shown.split())
     answer = shown[: shown.index("Error beside the bare roofline's")]
     for expected in ("293 measured kernels", "Half of the predictions", "80 % band holds", "7 rows are faster"):
         assert expected in answer
@@ -60,7 +56,7 @@ def test_the_answer_comes_first_and_the_defects_are_named(record: dict[str, Any]
 
 
 def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dict[str, Any]) -> None:
-    page = render_validation(record)
+    page = render(record)
     assert len(page.encode()) < 6_000_000
     names = ("src", "href", "srcset", "action", "data", "poster")
     refers = [value for _, held in Page(page).elements for name, value in held.items() if name in names]
@@ -70,7 +66,7 @@ def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dic
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_hostile_text_is_shown_as_text(record: dict[str, Any], hostile: str) -> None:
     attacked = with_text(record, hostile)
-    calm, page = Page(render_validation(record)), Page(render_validation(attacked))
+    calm, page = Page(render(record)), Page(render(attacked))
     assert [tag for tag, _ in page.elements if tag in ("script", "img", "b")] == [
         tag for tag, _ in calm.elements if tag in ("script", "img", "b")
     ]
@@ -83,7 +79,7 @@ def test_hostile_text_is_shown_as_text(record: dict[str, Any], hostile: str) -> 
     "number", [0, -1.5, 1e300, 1e-300, math.inf, -math.inf, math.nan, None, "<b>", True, 10**400], ids=range(11)
 )
 def test_any_number_has_a_page(record: dict[str, Any], number: Any) -> None:
-    Page(render_validation(with_number(record, number))).json("figures")
+    Page(render(with_number(record, number))).json("figures")
 
 
 @pytest.mark.parametrize("part", ["devices", "overall", "families", "groups", "excluded", "points", "notices"])
@@ -92,12 +88,7 @@ def test_a_part_of_the_wrong_type_is_named(record: dict[str, Any], part: str, wr
     if part == "notices" and wrong == [1]:
         return  # a list, whatever is in it, can be shown
     with pytest.raises(RooflineError, match=rf"'{part}'.*roofline validate"):
-        render_validation({**record, part: wrong})
-
-
-def test_another_schema_is_refused(record: dict[str, Any]) -> None:
-    with pytest.raises(RooflineError, match=r"roofline\.validation/1"):
-        render_validation({**record, "schema": "roofline.prediction/1"})
+        render({**record, part: wrong})
 
 
 SERIES = {
@@ -145,7 +136,7 @@ def test_reports_are_kept() -> None:
 
 @pytest.mark.parametrize("path", kept_records(), ids=lambda path: path.stem)
 def test_a_kept_record_renders_to_the_page_kept_beside_it(path: Path) -> None:
-    page = render_validation(json.loads(path.read_text("utf-8")))
+    page = render(json.loads(path.read_text("utf-8")))
     beside = path.with_suffix(".html")
     if beside.exists():
         assert page == beside.read_text("utf-8")
