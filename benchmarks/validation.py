@@ -1,7 +1,6 @@
 """The validation report: writes reports/validation-*.json, two of them as pages, and reports/README.md.
 
-Every figure is of rows that no fit has seen. Shipped profiles are judged as they are; libraries that no profile holds
-(TensorRT-LLM's kernels, NCCL's all-reduce) are calibrated here on their half of the rows.
+Every figure is of rows that no fit has seen. Shipped profiles are judged as they are, by every library that they hold.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/validation.py [--render]
 With --render, only make the pages again from the JSON that is there.
@@ -17,8 +16,7 @@ import numpy as np
 import transfer
 
 from roofline.calibrate.models import key_of
-from roofline.calibrate.run import calibrate
-from roofline.io.calibration import load_calibration
+from roofline.io.calibration import backends_of, load_calibration
 from roofline.io.datasets import read
 from roofline.io.files import write_text
 from roofline.io.profiles import load_target
@@ -37,15 +35,6 @@ SETS = {
     "mi210": ("llmcompass",),
 }
 PAGES = ("a100-sxm-80gb", "h100-sxm")
-OTHERS = (
-    ("a100-sxm-80gb", "trtllm", ("prefill_attention", "decode_attention", "gemm bf16")),
-    ("h100-sxm", "trtllm", ("prefill_attention", "decode_attention", "gemm bf16")),
-    ("a100-sxm-80gb", "nccl", ("all_reduce",)),
-    ("h100-sxm", "nccl", ("all_reduce",)),
-)
-"""Device, library, and the keys to calibrate for it (a family, or a family and a format)."""
-
-
 @dataclass(frozen=True)
 class Target:
     """What issue 4 asks for, as fractions: a row of its table."""
@@ -114,23 +103,17 @@ def shipped(device):
     return validation_record(found, predictors, refused=refused, unseen=HALF, command=command)
 
 
-def calibrated_here(device, library, keys):
-    """The families of a library that no profile holds, calibrated on one half of its rows and judged by the other."""
+def other_libraries(device):
+    """The families of the libraries that a profile holds besides its default, each judged by its own unseen rows."""
     target = load_target(device)
-    records = [
-        group
-        for group in read(folder(SETS[device][0]))[0]
-        if group.device == device
-        and group.backend == library
-        and (str(group.family) in keys or " ".join(key_of(group)) in keys)
-    ]
-    fits, skipped = calibrate(records, target.device, backend=library, date="")
-    for entry in skipped:
-        print("skipped", *entry.key, entry.reason)
-    calibration = replace(load_calibration(target), models=fits)
-    predictors = {device: (target.device, calibration)}
-    found = validate(records, predictors, backend=library, unseen=HALF)
-    return validation_record(found, predictors, unseen=HALF)["families"]
+    records = [group for name in SETS[device] for group in read(folder(name))[0] if group.device == device]
+    for library in backends_of(target)[1:]:
+        calibration = load_calibration(target, library)
+        own = {key: fitted for key, fitted in calibration.models.items() if fitted.evidence.backend == library}
+        predictors = {device: (target.device, replace(calibration, models=own))}
+        judged = [group for group in records if group.backend == library and key_of(group) in own]
+        found = validate(judged, predictors, backend=library, unseen=HALF)
+        yield from validation_record(found, predictors, unseen=HALF)["families"]
 
 
 def percent(value):
@@ -261,9 +244,9 @@ def readme(records, others, moved):
         yield from (f"- {notice}" for notice in record["notices"])
         yield from ("",) if record["notices"] else ()
     yield from (
-        "## Libraries that no profile holds",
+        "## Other libraries",
         "",
-        "Calibrated by the script above on one half of their rows, judged by the other.",
+        "What `--backend` takes besides the default, where the default does not take it already.",
         "",
         *table(("device", *FAMILY_TITLES), ((entry["device"], *family_row(entry)) for entry in others)),
         "## Transfer between A100 and H100",
@@ -298,9 +281,8 @@ def main():
             write_text(path, json.dumps(records[device], separators=(",", ":"), allow_nan=False) + "\n")
             print(f"wrote {path}")
         others = []
-        for device, library, keys in OTHERS:
-            others += calibrated_here(device, library, keys)
-            print(f"calibrated {library} on {device}")
+        for device in SETS:
+            others += other_libraries(device)
         moved = tuple(transfer.carried_over(read(folder("aiconfigurator"))[0]))
         write_text(REPORTS / "README.md", "\n".join(readme(records, others, moved)).rstrip() + "\n")
         print(f"wrote {REPORTS / 'README.md'}")

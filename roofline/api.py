@@ -126,12 +126,14 @@ def predict(
     activations: str | None = None,
     kv: str | None = None,
     attention: str | None = "fused",
+    backend: str | None = None,
 ) -> Prediction:
     """The Prediction for `model` (a preset, or a path to a config.json) on `device` (`NAME[:N]`, or a TOML path).
 
     `batch` requests in flight, each with `input` prompt and `output` generated tokens. Without `tp`, the devices that
     `pp` and `dp` leave. Without `weights`, the format in which the model is published (bf16 where that is unknown);
-    `precision_of` says what holds for the other formats.
+    `precision_of` says what holds for the other formats. `backend`: the library whose kernels run, one that the device
+    is calibrated for (io.calibration.backends_of); without it, the profile's default.
     Errors: RooflineError for anything not understood, InfeasibleError where the shapes do not divide.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(str(model))
@@ -145,7 +147,7 @@ def predict(
         parallelism=parallelism_of(count, tp, pp, ep, dp),
         attention=parse_attention(attention or "fused"),
     )
-    return predict_scenario(loaded.model, target.device, load_calibration(target), scenario)
+    return predict_scenario(loaded.model, target.device, load_calibration(target, backend), scenario)
 
 
 def predict_each(

@@ -2,21 +2,31 @@
 
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import RooflineError
+from ..errors import RooflineError, unknown
 from .screen import working
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..calibrate.run import Skipped
+    from ..io.records import Records
+    from ..timing.calibration import Fitted, Key
 
 
 def calibrate_command(
     data: Annotated[list[Path], typer.Argument(help="Directories of measured records, or records files.")],
     device: Annotated[str, typer.Option(help="The profile to calibrate: a name or a TOML file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the calibrated profile here.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Use this library's rows where it has them, e.g. vllm.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Libraries to calibrate, e.g. vllm,trtllm: the first is the default [most rows].")
+    ] = None,
     like: Annotated[
         str | None, typer.Option(help="Start from this device's calibration: a few rows are enough.")
     ] = None,
@@ -27,7 +37,7 @@ def calibrate_command(
 ) -> None:
     """Fit the few physical parameters of a device's timing models to part of DATA and judge them on the rest."""
     from ..calibrate.run import calibrate
-    from ..io.calibration import calibration_of, calibration_text, fitted_table
+    from ..io.calibration import backends_of, calibration_text, fitted_table, load_calibration
     from ..io.datasets import read
     from ..io.datasets.own import one_machine
     from ..io.datasets.source import Source
@@ -48,29 +58,36 @@ def calibrate_command(
             f"device: {where} has no rows of {target.device.name}; it has {found}. Give one of them, or --force."
         )
     relative = load_target(like) if like else None
-    prior = None
-    if relative is not None:
-        models = calibration_of(relative.calibration, relative.device.name).models
-        prior = transferred(models, relative.device, target.device)
+    names = _libraries(own, backend)
+    fits: dict[tuple[str, Key], Fitted] = {}
+    skipped: list[Skipped] = []
     with working() as progress:
-        fits, skipped = calibrate(
-            own,
-            target.device,
-            backend=backend,
-            fit_fraction=fit_fraction,
-            seed=seed,
-            date=datetime.now(UTC).date().isoformat(),
-            like=prior,
-            progress=progress,
-        )
+        for name in names:
+            prior = None
+            if relative is not None:
+                lent = load_calibration(relative, name if name in backends_of(relative) else None).models
+                prior = transferred(lent, relative.device, target.device)
+            found, left = calibrate(
+                own if name == names[0] else tuple(group for group in own if group.backend == name),
+                target.device,
+                backend=name,
+                fit_fraction=fit_fraction,
+                seed=seed,
+                date=datetime.now(UTC).date().isoformat(),
+                like=prior,
+                progress=progress,
+            )
+            fits |= {(fitted.evidence.backend, key): fitted for key, fitted in found.items()}
+            skipped += left
     if not fits:
         reasons = "\n".join(f"  {' '.join(item.key)}: {item.reason}" for item in skipped)
         raise RooflineError(f"records: nothing in {where} could be calibrated:\n{reasons}")
     if output is not None:
         text = profile_path(device).read_text("utf-8")
-        write_text(output, named(_without_calibration(text), output.stem) + "\n" + calibration_text(fits))
+        listed = [(key, fitted) for (_, key), fitted in fits.items()]
+        write_text(output, named(_without_calibration(text), output.stem) + "\n" + calibration_text(names[0], listed))
     if json_:
-        table = {f"{family} {label}": fitted_table(fitted) for (family, label), fitted in fits.items()}
+        table = {" ".join((name, *key)): fitted_table(fitted) for (name, key), fitted in fits.items()}
         typer.echo(json.dumps({"schema": "roofline.calibration/1", "fits": table}, indent=1, default=str))
     else:
         typer.echo(_summary(fits))
@@ -81,6 +98,23 @@ def calibrate_command(
         typer.echo(f"{left_out:,} rows or files of {where} were refused: {refused[0].reason}, …", err=True)
     if output is not None:
         typer.echo(f"wrote {output}", err=True)
+
+
+def _libraries(records: "Sequence[Records]", asked: str | None) -> tuple[str, ...]:
+    """The libraries to calibrate, the default first: those asked for, else the one with the most rows.
+
+    Errors: RooflineError for one that no record is of.
+    """
+    rows = Counter[str]()
+    for group in records:
+        rows[group.backend] += group.size
+    if asked is None:
+        return (max(sorted(rows), key=rows.__getitem__),)
+    names = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
+    for name in names:
+        if name not in rows:
+            raise unknown("backend", name, list(rows))
+    return names
 
 
 def _record_files(path: Path) -> list[Path]:
@@ -111,7 +145,7 @@ def _summary(fits: Any) -> str:
         table.add_column(column, justify="left" if column in ("family", "format", "data") else "right")
     for column in ("bare roofline", "undetermined"):
         table.add_column(column, justify="right" if column == "bare roofline" else "left")
-    for (family, label), fitted in sorted(fits.items()):
+    for (_, (family, label)), fitted in sorted(fits.items()):
         known = fitted.evidence
         table.add_row(
             family,

@@ -38,6 +38,7 @@ def predict_command(
     activations: Annotated[str | None, _name("Format of activations that enter products [bf16].")] = None,
     kv: Annotated[str | None, _name("Format of the KV cache [bf16].")] = None,
     attention: Annotated[str | None, _name("fused or unfused [fused].")] = None,
+    backend: Annotated[str | None, _name("Library whose kernels run, of those calibrated [the profile's].")] = None,
     scenario: Annotated[Path | None, typer.Option(help="Read settings from a TOML file; flags win over it.")] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Add the table of every kernel.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
@@ -46,7 +47,7 @@ def predict_command(
 ) -> None:
     """Predict prefill and decode of MODEL on DEVICE: time, bottleneck, memory, energy and money."""
     numbers = {"batch": batch, "input": input, "output": output, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
-    names = {"weights": weights, "activations": activations, "kv": kv, "attention": attention}
+    names = {"weights": weights, "activations": activations, "kv": kv, "attention": attention, "backend": backend}
     asked = request(model, device, numbers | names, scenario)
     if csv is not None and html is not None and csv.absolute() == html.absolute():
         raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")

@@ -10,8 +10,8 @@ from ..errors import RooflineError, clip, unknown
 NUMBERS = {"batch": 32, "input": 2048, "output": 256, "tp": None, "pp": 1, "ep": 1, "dp": 1}
 """Numeric settings and their defaults; each takes a list. `tp` None: the devices that pp and dp leave."""
 
-NAMES = {"weights": None, "activations": None, "kv": None, "attention": "fused"}
-"""Settings that are names, and their defaults. None: as the model is published, or bf16."""
+NAMES = {"weights": None, "activations": None, "kv": None, "attention": "fused", "backend": None}
+"""Settings that are names, and their defaults. None: as the model is published, bf16, or as the device's profile has it."""
 
 LARGEST_LIST = 100_000
 """Most combinations that one command predicts; a grid beyond that is a job for roofline.decode_grid."""

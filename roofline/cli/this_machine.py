@@ -122,7 +122,7 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
             seed=SEED,
             date=datetime.now(UTC).date().isoformat(),
         )
-    write_text(calibrated, named(profile, calibrated.stem) + "\n" + calibration_text(fits))
+    write_text(calibrated, named(profile, calibrated.stem) + "\n" + calibration_text(name, fits.items()))
     target = load_target(str(calibrated))
     predictors = {PROFILE: (target.device, load_calibration(target))}
     unseen = Unseen(FIT_FRACTION, SEED)

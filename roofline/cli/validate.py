@@ -70,7 +70,7 @@ def validate_command(
         results = [read(path) for path in records]
         found = [group for groups, _ in results for group in groups]
         where = ", ".join(map(str, records))
-        predictors = _predictors(found, device, force, where)
+        predictors = _predictors(found, device, force, where, backend)
         asked = Unseen(fit_fraction, seed) if unseen else None
         validation = validate(found, predictors, backend=backend, unseen=asked, progress=progress)
         progress("counting errors")
@@ -100,13 +100,18 @@ def validate_command(
         raise typer.Exit(1)
 
 
-def _predictors(found: "Sequence[Records]", device: str | None, force: bool, where: str) -> "dict[str, Predictor]":
-    """Which profile predicts the records of which device.
+def _predictors(
+    found: "Sequence[Records]", device: str | None, force: bool, where: str, backend: str | None
+) -> "dict[str, Predictor]":
+    """Which profile predicts the records of which device, with the kernels of `backend` where it is calibrated for it.
 
     Errors: RooflineError where no record is of the device asked for, or of one with a profile.
     """
-    from ..io.calibration import load_calibration
-    from ..io.profiles import load_target
+    from ..io.calibration import backends_of, load_calibration
+    from ..io.profiles import Target, load_target
+
+    def predictor(target: Target) -> "Predictor":
+        return target.device, load_calibration(target, backend if backend in backends_of(target) else None)
 
     names = sorted({group.device for group in found})
     if device is not None:
@@ -117,7 +122,7 @@ def _predictors(found: "Sequence[Records]", device: str | None, force: bool, whe
                 f"device: {where} has no rows of {target.device.name}; it has {', '.join(names)}. Give one of them, or "
                 "--force to compare all the same."
             )
-        return dict.fromkeys(own, (target.device, load_calibration(target)))
+        return dict.fromkeys(own, predictor(target))
     predictors, problems = {}, []
     for name in names:
         try:
@@ -125,7 +130,7 @@ def _predictors(found: "Sequence[Records]", device: str | None, force: bool, whe
         except RooflineError as error:
             problems.append(str(error))
         else:
-            predictors[name] = (target.device, load_calibration(target))
+            predictors[name] = predictor(target)
     if not predictors:
         raise RooflineError(f"device: {where} is of {', '.join(names)}: {problems[0]} Give --device.")
     return predictors

@@ -1,7 +1,8 @@
 """The calibration of a device: fits stored in its profile, a relative's parameters, or the datasheet with its band."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
@@ -32,36 +33,85 @@ def uncalibrated() -> Calibration:
     return Calibration(bands, str(table["summary"]))
 
 
-def calibration_of(table: Mapping[str, Any], origin: str) -> Calibration:
+DEFAULT = "backend"
+"""The key of a profile's [calibration] that names the library to predict with where none is asked for; the other keys
+are libraries, each with its fits by family and format."""
+
+
+def calibration_of(table: Mapping[str, Any], origin: str, backend: str | None = None) -> Calibration:
     """The Calibration that a profile's [calibration] table holds, over datasheet timing for what it does not.
 
-    Errors: RooflineError naming the entry and field that is not understood.
+    Kernels are those of `backend` (without one, of the library that the profile names); what it was not measured for
+    comes from that library, and then from the others in the order of their names.
+    Errors: RooflineError naming the entry and field that is not understood, or a backend that the table has not.
     """
-    models = {
-        (family, label): _fitted(entry, f"{origin}: calibration.{family}.{label}")
-        for family, labels in table.items()
-        for label, entry in labels.items()
-    }
     base = uncalibrated()
-    return Calibration(base.bands, _summary(models, base.summary), models, base.coverage) if models else base
+    names = _libraries(table, origin)
+    if not names:
+        return base
+    if backend is not None and backend not in names:
+        raise _unknown_backend(backend, names, origin)
+    chosen: dict[Key, tuple[str, Any]] = {}
+    for name in (backend or names[0], *names):
+        for family, labels in table[name].items():
+            for label, entry in labels.items():
+                chosen.setdefault((family, label), (name, entry))
+    models = {
+        key: _fitted(entry, name, f"{origin}: calibration.{name}.{'.'.join(key)}")
+        for key, (name, entry) in chosen.items()
+    }
+    found = Calibration(base.bands, base.summary, models, base.coverage, backend or names[0])
+    return replace(found, summary=_summary(found, names))
 
 
-def load_calibration(target: Target) -> Calibration:
+def _libraries(table: Mapping[str, Any], origin: str) -> tuple[str, ...]:
+    """The libraries that a [calibration] table has fits of, the default first, the others by name."""
+    names = sorted(name for name in table if name != DEFAULT)
+    if names and table.get(DEFAULT) not in names:
+        raise RooflineError(
+            f"{origin}: calibration.{DEFAULT}: {clip(table.get(DEFAULT))} is not accepted. Accepted: the library to "
+            f"predict with, one of {', '.join(names)}."
+        )
+    return tuple(sorted(names, key=lambda name: name != table[DEFAULT]))
+
+
+def _unknown_backend(backend: str, names: Sequence[str], origin: str) -> RooflineError:
+    if names:
+        return unknown("backend", backend, names)
+    return RooflineError(f"backend: {origin} is calibrated for no library, so none can be chosen. Leave backend out.")
+
+
+def backends_of(target: Target) -> tuple[str, ...]:
+    """The libraries whose kernels a profile, or the one that it is like, is calibrated for; the default first."""
+    own = _libraries(target.calibration, target.device.name)
+    lent = backends_of(load_target(target.like)) if target.like else ()
+    return tuple(dict.fromkeys((*own, *lent)))
+
+
+def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     """The Calibration of a profile: its own fits; for kernels without one, those of the device that it is `like`,
     scaled by both datasheets and with the band that such transfers had; else datasheet timing.
+
+    `backend`: the library whose kernels are predicted, one of backends_of; without it, the first of them.
+    Errors: RooflineError for another backend.
     """
-    own = calibration_of(target.calibration, target.device.name)
+    names, origin = backends_of(target), target.device.name
+    if backend is not None and backend not in names:
+        raise _unknown_backend(backend, names, origin)
+    asked = backend if backend in _libraries(target.calibration, origin) else None
+    own = calibration_of(target.calibration, origin, asked)
     if not target.like:
         return own
     relative = load_target(target.like)
-    lent = load_calibration(relative).models
+    lent = load_calibration(relative, backend if backend in backends_of(relative) else None).models
     bands = transfer_bands()
     models = {
         key: replace(fitted, band=bands.get(key[0], own.bands[_DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
         for key, fitted in transferred(lent, relative.device, target.device).items()
         if key not in own.models
     } | dict(own.models)
-    return replace(own, models=models, summary=_summary(models, own.summary))
+    found = replace(own, models=models, backend=backend or next(iter(names), ""))
+    return replace(found, summary=_summary(found, names))
 
 
 _DATASHEET_FAMILY = {
@@ -83,24 +133,30 @@ def transfer_bands() -> Mapping[str, Band]:
     return {name: Band(**entry) for name, entry in table["families"].items()}
 
 
-def _summary(models: Mapping[Key, Fitted], otherwise: str) -> str:
-    """One line: what was fitted to which data, and how well unseen rows were met."""
+def _summary(calibration: Calibration, backends: Sequence[str]) -> str:
+    """One line: whose kernels are predicted, what was fitted to which data, and how well unseen rows were met."""
+    models = calibration.models
     own = [fitted for fitted in models.values() if not fitted.transferred_from]
     lent = sorted({fitted.transferred_from for fitted in models.values()} - {""})
+    others = [name for name in backends if name != calibration.backend]
+    also = f" (--backend {' or '.join(others)} for others)" if others else ""
     parts = []
     if own:
         errors = [fitted.evidence.median_ape for fitted in own]
-        names = sorted({fitted.evidence.backend for fitted in own})
+        count = Counter(fitted.evidence.backend for fitted in own)
+        borrowed = [f"{number} of {name}" for name, number in sorted(count.items()) if name != calibration.backend]
+        among = f" ({', '.join(borrowed)})" if borrowed else ""
         parts.append(
-            f"Calibrated: {len(own)} kernel families ({', '.join(names)}), median error {min(errors):.1%} to "
-            f"{max(errors):.1%} on unseen rows"
+            f"{len(own)} families calibrated{among}, median error {min(errors):.1%} to {max(errors):.1%} on unseen rows"
         )
     if lent:
         parts.append(f"{len(models) - len(own)} families carried over from {', '.join(lent)}, band widened")
-    return f"{'; '.join(parts)}; others from the datasheet." if parts else otherwise
+    if not parts:
+        return calibration.summary
+    return f"Kernels of {calibration.backend}{also}: {'; '.join(parts)}; others from the datasheet."
 
 
-def _fitted(entry: Any, where: str) -> Fitted:
+def _fitted(entry: Any, backend: str, where: str) -> Fitted:
     if not isinstance(entry, dict):
         raise RooflineError(f"{where}: {clip(entry)} is not a table.")
     missing = {"type", "parameters", "band", "evidence"} - entry.keys()
@@ -115,7 +171,7 @@ def _fitted(entry: Any, where: str) -> Fitted:
         return Fitted(
             parameters=_parameters(_TYPES[entry["type"]], entry["parameters"], f"{where}.parameters"),
             band=Band(**entry["band"]),
-            evidence=Evidence(**evidence),
+            evidence=Evidence(backend=backend, **evidence),
             transferred_from=str(entry.get("transferred_from", "")),
         )
     except (TypeError, ValueError, KeyError) as error:
@@ -148,8 +204,9 @@ def _parameters(kind: type, table: Any, where: str) -> Any:
 
 
 def fitted_table(fitted: Fitted) -> dict[str, Any]:
-    """A fit as plain TOML values; calibration_of turns it back."""
+    """A fit as plain TOML values, without its library; calibration_of turns it back."""
     evidence = {entry.name: getattr(fitted.evidence, entry.name) for entry in fields(Evidence)}
+    del evidence["backend"]  # the fit stands under its name
     evidence["undetermined"] = list(fitted.evidence.undetermined)
     evidence["ranges"] = {name: list(ends) for name, ends in fitted.evidence.ranges.items()}
     table: dict[str, Any] = {"type": type(fitted.parameters).__name__}
@@ -176,11 +233,14 @@ def _table(parameters: Any) -> dict[str, Any]:
     return found
 
 
-def calibration_text(models: Mapping[Key, Fitted]) -> str:
-    """The [calibration] tables of a profile as TOML; fractions with four significant digits, whole numbers exactly."""
-    lines = ["# Fitted by `roofline calibrate`; do not edit."]
-    for (family, label), fitted in sorted(models.items()):
-        lines += _toml(f'calibration.{family}."{label}"', fitted_table(fitted))
+def calibration_text(backend: str, fits: Iterable[tuple[Key, Fitted]]) -> str:
+    """The [calibration] tables of a profile as TOML: fits of any libraries, and that of `backend` as the default.
+
+    Fractions with four significant digits, whole numbers exactly.
+    """
+    lines = ["# Fitted by `roofline calibrate`; do not edit.", "[calibration]", f"{DEFAULT} = {_value(backend)}"]
+    for (family, label), fitted in sorted(fits, key=lambda item: (item[1].evidence.backend, item[0])):
+        lines += _toml(f'calibration.{fitted.evidence.backend}.{family}."{label}"', fitted_table(fitted))
     return "\n".join(lines) + "\n"
 
 

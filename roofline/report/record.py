@@ -41,6 +41,7 @@ def _bands(prediction: Prediction) -> dict[str, Any]:
     fits = {
         f"{family} {label}": {
             **asdict(fitted.band),
+            "backend": fitted.evidence.backend,
             "median_ape": fitted.evidence.median_ape,
             "unseen_rows": fitted.evidence.unseen_rows,
             "transferred_from": fitted.transferred_from,
@@ -87,6 +88,7 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
             "parallelism": asdict(spread),
             "precision": {name: str(getattr(scenario.precision, name)) for name in PRECISION_FIELDS},
             "attention": str(scenario.attention),
+            "backend": prediction.calibration.backend or None,
         },
         "ttft_s": prediction.ttft_s,
         "tpot_s": prediction.tpot_s,

@@ -113,12 +113,14 @@ class Calibration:
     """How times of one device are predicted and how sure that is.
 
     `bands`: of datasheet timing, for kernels without a fit. `models`: the fits. `summary`: one line for people.
+    `backend`: the library whose kernels are meant, where it was measured ("": uncalibrated).
     """
 
     bands: Mapping[KernelFamily, Band]
     summary: str
     models: Mapping[Key, Fitted] = field(default_factory=dict)
     coverage: float = COVERAGE
+    backend: str = ""
 
 
 def family_of(work: Work) -> KernelFamily:

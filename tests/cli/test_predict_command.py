@@ -69,6 +69,25 @@ def test_record_has_the_promised_keys_and_adds_up(command):
     assert low <= record["tpot_s"] <= high
 
 
+def test_the_library_whose_kernels_run_can_be_chosen_and_is_stated(command, tmp_path):
+    (tmp_path / "scenario.toml").write_text('backend = "trtllm"\n')
+    default, chosen, filed = (
+        json.loads(command(*BASIC, *flags, "--json")[1])
+        for flags in ((), ("--backend", "trtllm"), ("--scenario", tmp_path / "scenario.toml"))
+    )
+    assert default["scenario"]["backend"] == "vllm"
+    assert chosen["scenario"]["backend"] == filed["scenario"]["backend"] == "trtllm"
+    assert chosen["ttft_s"] == filed["ttft_s"] != default["ttft_s"]
+    families = chosen["band"]["families"]
+    assert families["gemm bf16"]["backend"] == families["decode_attention bf16"]["backend"] == "trtllm"
+    assert families["moe bf16"]["backend"] == "vllm"
+    assert "Kernels of trtllm (--backend vllm" in command(*BASIC, "--backend", "trtllm")[1].replace("\n", " ")
+    assert "'vlm'" in command(*BASIC, "--backend", "vlm")[2]
+    uncalibrated = command("predict", "llama-3.1-8b", "tpu-v3", "--backend", "vllm")
+    assert uncalibrated[0] == 2 and "backend" in uncalibrated[2]
+    assert json.loads(command("predict", "llama-3.1-8b", "epyc-9654", "--json")[1])["scenario"]["backend"] is None
+
+
 def test_kernels_come_in_the_order_in_which_they_run(command):
     record = json.loads(command(*BASIC, "--attention", "unfused", "--json")[1])
     names = [kernel["name"] for kernel in record["phases"]["decode"]["kernels"]]

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from roofline.errors import RooflineError
-from roofline.io.calibration import calibration_of, calibration_text, load_calibration, transfer_bands, uncalibrated
+from roofline.io.calibration import (
+    backends_of,
+    calibration_of,
+    calibration_text,
+    load_calibration,
+    transfer_bands,
+    uncalibrated,
+)
 from roofline.io.profiles import load_target, profile_names
 from roofline.timing.parameter import facts_of, value_of
 from roofline.timing.transfer import scaled, transferred
@@ -20,16 +27,67 @@ def test_shipped_calibrations():
 
 @pytest.mark.parametrize("name", CALIBRATED)
 def test_fits_survive_the_way_to_toml_and_back(name):
-    models = calibration_of(load_target(name).calibration, name).models
-    again = calibration_of(tomllib.loads(calibration_text(models))["calibration"], name).models
-    assert again == models
+    own = calibration_of(load_target(name).calibration, name)
+    again = calibration_of(tomllib.loads(calibration_text(own.backend, own.models.items()))["calibration"], name)
+    assert again.models == own.models
+    assert again.backend == own.backend
+
+
+def made(*names, default="vllm"):
+    """The [calibration] table of libraries that differ in the launch time of a GEMM; each has a family of its own."""
+    fitted = calibration_of(load_target("a100-sxm-80gb").calibration, "a").models["gemm", "bf16"]
+    fits = []
+    for number, name in enumerate(names, start=1):
+        parameters = replace(fitted.parameters, launch_s=number * 1e-6)
+        own = replace(fitted, parameters=parameters, evidence=replace(fitted.evidence, backend=name))
+        fits += [(("gemm", "bf16"), own), (("gemm", name), own)]
+    return tomllib.loads(calibration_text(default, fits))["calibration"]
+
+
+def test_a_backend_is_used_for_all_that_it_was_measured_for_and_the_default_for_the_rest():
+    table = made("nccl", "trtllm", "vllm")
+    for asked, launch_s in ((None, 3e-6), ("vllm", 3e-6), ("trtllm", 2e-6), ("nccl", 1e-6)):
+        found = calibration_of(table, "mine", asked)
+        assert found.backend == (asked or "vllm")
+        assert found.models["gemm", "bf16"].parameters.launch_s == launch_s
+        assert found.models["gemm", "bf16"].evidence.backend == found.backend
+        assert {label for _, label in found.models} == {"bf16", "nccl", "trtllm", "vllm"}
+        assert f"Kernels of {found.backend}" in found.summary
+
+
+def test_before_other_libraries_the_default_fills_in():
+    table = made("alpha", "trtllm", "vllm")
+    del table["trtllm"]["gemm"]["bf16"]
+    assert calibration_of(table, "mine", "trtllm").models["gemm", "bf16"].evidence.backend == "vllm"
+    del table["vllm"]["gemm"]["bf16"]
+    assert calibration_of(table, "mine", "trtllm").models["gemm", "bf16"].evidence.backend == "alpha"
+
+
+def test_a_library_that_a_device_is_not_calibrated_for_is_refused():
+    with pytest.raises(RooflineError, match="backend: 'vlm' .*'vllm'"):
+        load_calibration(load_target("h100-sxm"), "vlm")
+    with pytest.raises(RooflineError, match="epyc-9654 is calibrated for no library"):
+        load_calibration(load_target("epyc-9654"), "vllm")
+    with pytest.raises(RooflineError, match="mine: calibration.backend: 'torch' is not accepted. .*one of vllm"):
+        calibration_of(made("vllm", default="torch"), "mine")
+
+
+def test_a_relatives_libraries_can_be_asked_for_and_own_measurements_come_first():
+    assert backends_of(load_target("h200-sxm")) == backends_of(load_target("h100-sxm"))
+    assert backends_of(load_target("epyc-9654")) == ()
+    h200, h100 = (load_calibration(load_target(name), "trtllm") for name in ("h200-sxm", "h100-sxm"))
+    assert h200.backend == "trtllm"
+    assert h200.models["prefill_attention", "bf16"].evidence.backend == "trtllm"
+    assert h100.models["moe", "bf16"].evidence.backend == "vllm"  # measured on H100, though not of this library
+    assert not h100.models["moe", "bf16"].transferred_from
+    assert h100.models["gemm", "int4_weight_only"].transferred_from == "a100-sxm-80gb"
 
 
 def test_whole_numbers_are_kept_exactly():
     models = calibration_of(load_target("a100-sxm-80gb").calibration, "a100").models
     fitted = models["all_reduce", "bf16"]
     exact = replace(fitted, parameters=replace(fitted.parameters, limit_byte=8388608.0))
-    again = calibration_of(tomllib.loads(calibration_text({("all_reduce", "bf16"): exact}))["calibration"], "a100")
+    again = calibration_of(tomllib.loads(calibration_text("vllm", [(("all_reduce", "bf16"), exact)]))["calibration"], "a100")
     assert again.models["all_reduce", "bf16"].parameters.limit_byte == 8388608.0
 
 
@@ -95,10 +153,10 @@ def test_transfer_scales_by_link_and_unit_rate():
 )
 def test_mistakes_in_a_calibration_are_named(change, words):
     models = calibration_of(load_target("h100-sxm").calibration, "h").models
-    text = calibration_text({("gemm", "bf16"): replace(models["gemm", "bf16"])})
+    text = calibration_text("vllm", [(("gemm", "bf16"), models["gemm", "bf16"])])
     table = tomllib.loads(text)["calibration"]
-    change(table["gemm"]["bf16"])
+    change(table["vllm"]["gemm"]["bf16"])
     with pytest.raises(RooflineError) as caught:
         calibration_of(table, "mine")
-    for word in (*words, "mine: calibration.gemm.bf16"):
+    for word in (*words, "mine: calibration.vllm.gemm.bf16"):
         assert word in str(caught.value)
