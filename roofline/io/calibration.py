@@ -82,10 +82,11 @@ def _unknown_backend(backend: str, names: Sequence[str], origin: str) -> Rooflin
 
 
 def backends_of(target: Target) -> tuple[str, ...]:
-    """The libraries whose kernels a profile, or the one that it is like, is calibrated for; the default first."""
+    """The libraries whose kernels a profile is calibrated for, else those of the one that it is like; the default
+    first.
+    """
     own = _libraries(target.calibration, target.device.name)
-    lent = backends_of(load_target(target.like)) if target.like else ()
-    return tuple(dict.fromkeys((*own, *lent)))
+    return own or (backends_of(load_target(target.like)) if target.like else ())
 
 
 def load_calibration(target: Target, backend: str | None = None) -> Calibration:
@@ -139,7 +140,7 @@ def _summary(calibration: Calibration, backends: Sequence[str]) -> str:
     own = [fitted for fitted in models.values() if not fitted.transferred_from]
     lent = sorted({fitted.transferred_from for fitted in models.values()} - {""})
     others = [name for name in backends if name != calibration.backend]
-    also = f" (--backend {' or '.join(others)} for others)" if others else ""
+    also = f" (--backend takes {' or '.join(others)} too)" if others else ""
     parts = []
     if own:
         errors = [fitted.evidence.median_ape for fitted in own]

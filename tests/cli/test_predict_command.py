@@ -81,7 +81,7 @@ def test_the_library_whose_kernels_run_can_be_chosen_and_is_stated(command, tmp_
     families = chosen["band"]["families"]
     assert families["gemm bf16"]["backend"] == families["decode_attention bf16"]["backend"] == "trtllm"
     assert families["moe bf16"]["backend"] == "vllm"
-    assert "Kernels of trtllm (--backend vllm" in command(*BASIC, "--backend", "trtllm")[1].replace("\n", " ")
+    assert "Kernels of trtllm (--backend takes vllm" in command(*BASIC, "--backend", "trtllm")[1].replace("\n", " ")
     assert "'vlm'" in command(*BASIC, "--backend", "vlm")[2]
     uncalibrated = command("predict", "llama-3.1-8b", "tpu-v3", "--backend", "vllm")
     assert uncalibrated[0] == 2 and "backend" in uncalibrated[2]

@@ -92,7 +92,7 @@ def test_own_records_calibrate_their_profile(measured, tmp_path, capsys):
     given = [str(tmp_path / "numpy.json"), "--device", str(tmp_path / "host.toml"), "--backend", "numpy"]
     assert run(["calibrate", *given, "-o", str(tmp_path / "mine.toml")]) == 0
     assert "gemm" in capsys.readouterr().out
-    assert "fp32" in load_target(str(tmp_path / "mine.toml")).calibration["gemm"]
+    assert "fp32" in load_target(str(tmp_path / "mine.toml")).calibration["numpy"]["gemm"]
 
 
 def test_records_of_two_machines_are_refused_whichever_way_they_are_given(measured, tmp_path, capsys):
