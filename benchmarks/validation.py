@@ -35,6 +35,8 @@ SETS = {
     "mi210": ("llmcompass",),
 }
 PAGES = ("a100-sxm-80gb", "h100-sxm")
+
+
 @dataclass(frozen=True)
 class Target:
     """What issue 4 asks for, as fractions: a row of its table."""

@@ -12,6 +12,7 @@ from .errors import InfeasibleError, RooflineError, clip, unknown
 from .io.calibration import load_calibration
 from .io.loaded import LoadedModel
 from .io.models import load_model
+from .io.prices import load_site
 from .io.profiles import Target, load_target
 from .prediction import Prediction
 from .prediction import predict as predict_scenario
@@ -127,13 +128,19 @@ def predict(
     kv: str | None = None,
     attention: str | None = "fused",
     backend: str | None = None,
+    prices: str | None = None,
+    price_kind: str | None = None,
+    pue: str | float | None = None,
+    grid: str | float | None = None,
 ) -> Prediction:
     """The Prediction for `model` (a preset, or a path to a config.json) on `device` (`NAME[:N]`, or a TOML path).
 
     `batch` requests in flight, each with `input` prompt and `output` generated tokens. Without `tp`, the devices that
     `pp` and `dp` leave. Without `weights`, the format in which the model is published (bf16 where that is unknown);
     `precision_of` says what holds for the other formats. `backend`: the library whose kernels run, one that the device
-    is calibrated for (io.calibration.backends_of); without it, the profile's default.
+    is calibrated for (io.calibration.backends_of); without it, the profile's default. `prices` (the name or path of a
+    price file), `price_kind`, `pue` and `grid` as io.prices.load_site takes them; without, the price that the profile
+    states.
     Errors: RooflineError for anything not understood, InfeasibleError where the shapes do not divide.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(str(model))
@@ -147,7 +154,8 @@ def predict(
         parallelism=parallelism_of(count, tp, pp, ep, dp),
         attention=parse_attention(attention or "fused"),
     )
-    return predict_scenario(loaded.model, target.device, load_calibration(target, backend), scenario)
+    site = load_site(target.device, prices, price_kind, pue, grid)
+    return predict_scenario(loaded.model, target.device, load_calibration(target, backend), scenario, site)
 
 
 def predict_each(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .capacity import Capacity, capacity, integers
 from .deployment import Deployment, decode_times, deployment, micro_batches, pipeline_s, prefill_times
 from .device import Device
+from .economics import Site, TokenCost, profile_site, token_cost, utilisation_of
 from .errors import RooflineError
 from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
@@ -19,7 +20,7 @@ from .workload import Precision, Scenario
 NOT_MODELLED = (
     "host time between steps (scheduler, tokeniser, Python)",
     "queueing behind other requests: all prompts of the batch start together",
-    "power and clock throttling: energy is at rated power, an upper bound",
+    "clock throttling; power is a line from idle to the rated limit (no idle power stated: the limit, an upper bound)",
     "overlap of communication with computation",
     "imbalance of experts",
     "conversion of quantised weights",
@@ -90,13 +91,15 @@ class Prediction:
     """All that is predicted of one scenario. Times in seconds, bytes per device, money in US dollars.
 
     `tpot_s` is the decode step at mid-generation (its time is close to affine in context). Encoders have no decode:
-    their `tpot_s`, `decode` and what follows from them are None. Prices are None where the profile has none.
+    their `tpot_s`, `decode` and what follows from them are None. `input_cost` is that of prefill, `output_cost` that of
+    decode steps; their money is None where no price is known.
     """
 
     model: Model
     device: Device
     scenario: Scenario
     calibration: Calibration
+    site: Site
     ttft_s: float
     ttft_band_s: tuple[float, float]
     tpot_s: float | None
@@ -110,10 +113,8 @@ class Prediction:
     prefill: Phase
     decode: Phase | None
     flips: tuple[Flip, ...]
-    joule_per_output_token: float | None
-    joule_per_input_token: float
-    usd_per_mtok_input: float | None
-    usd_per_mtok_output: float | None
+    input_cost: TokenCost
+    output_cost: TokenCost | None
     not_modelled: tuple[str, ...]
     assumptions: tuple[str, ...]
 
@@ -197,6 +198,11 @@ def _phase(step: StepTime, device: Device, precision: Precision) -> Phase:
     )
 
 
+def _cost(device: Device, site: Site, devices: int, phase: Phase, token_per_s: float) -> TokenCost:
+    """The cost of a phase's tokens; every device is taken to be as busy as the busiest stage's."""
+    return token_cost(device, site, devices, utilisation_of(phase.mfu, phase.mbu), token_per_s)
+
+
 def decode_bound(where: Deployment, scenario: Scenario) -> NDArray[np.intp]:
     """Index into BOUNDS of what binds the busiest stage's decode step; elementwise over the scenario's numbers."""
     step, _ = decode_times(where, scenario)
@@ -231,8 +237,10 @@ def _flips(where: Deployment, model: Model, scenario: Scenario) -> tuple[Flip, .
     return tuple(Flip(name, *change) for name, change in found if change)
 
 
-def predict(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Prediction:
-    """The Prediction of one scenario (scalar numbers).
+def predict(
+    model: Model, device: Device, calibration: Calibration, scenario: Scenario, site: Site | None = None
+) -> Prediction:
+    """The Prediction of one scenario (scalar numbers). `site`: what devices cost; None: as the profile states.
 
     Errors: RooflineError for numbers out of range; InfeasibleError where the model cannot be split so or the device
     lacks what it needs. A model that does not fit is predicted all the same, with `capacity.fits` False.
@@ -242,10 +250,9 @@ def predict(model: Model, device: Device, calibration: Calibration, scenario: Sc
     spread = scenario.parallelism
     prefill_step, ttft = prefill_times(where, scenario)
     ttft_s = float(ttft)
-    devices, watt = spread.device_count, device.power_w
+    devices, site = spread.device_count, site or profile_site(device)
     batch, inputs = float(scenario.batch), float(scenario.batch * scenario.input_token)
-    price = device.price_usd_per_hour
-    device_usd_per_s = None if price is None else devices * price / 3600.0
+    prefill_phase = _phase(prefill_step, device, scenario.precision)
     decode_phase, tpot_s, tpot_band_s = None, None, None
     flips: tuple[Flip, ...] = ()
     if model.causal:
@@ -258,6 +265,7 @@ def predict(model: Model, device: Device, calibration: Calibration, scenario: Sc
         device=device,
         scenario=scenario,
         calibration=calibration,
+        site=site,
         ttft_s=ttft_s,
         ttft_band_s=_band(prefill_step, scenario, 0),
         tpot_s=tpot_s,
@@ -268,13 +276,11 @@ def predict(model: Model, device: Device, calibration: Calibration, scenario: Sc
         output_token_per_s_per_device=batch / tpot_s / devices if tpot_s else None,
         input_token_per_s=inputs / ttft_s,
         capacity=capacity(model, device, scenario),
-        prefill=_phase(prefill_step, device, scenario.precision),
+        prefill=prefill_phase,
         decode=decode_phase,
         flips=flips,
-        joule_per_output_token=devices * watt * tpot_s / batch if tpot_s else None,
-        joule_per_input_token=devices * watt * ttft_s / inputs,
-        usd_per_mtok_input=None if device_usd_per_s is None else device_usd_per_s * ttft_s / inputs * 1e6,
-        usd_per_mtok_output=device_usd_per_s * tpot_s / batch * 1e6 if device_usd_per_s and tpot_s else None,
+        input_cost=_cost(device, site, devices, prefill_phase, inputs / ttft_s),
+        output_cost=_cost(device, site, devices, decode_phase, batch / tpot_s) if decode_phase and tpot_s else None,
         not_modelled=NOT_MODELLED,
         assumptions=_assumptions(model, device, scenario),
     )

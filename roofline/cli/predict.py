@@ -12,43 +12,20 @@ from ..api import predict_each
 from ..errors import InfeasibleError, RooflineError
 from ..io.files import write_text
 from ..report.record import prediction_record
-from .scenario import request
+from .options import takes_scenario
+from .scenario import Request
 from .screen import detail_tables, first_screen, summary_table
 
 
-def _number(text: str) -> Any:
-    return typer.Option(help=f"{text} Several with commas give a row each.", show_default=False, metavar="N[,N..]")
-
-
-def _name(text: str) -> Any:
-    return typer.Option(help=text, show_default=False, metavar="NAME")
-
-
+@takes_scenario
 def predict_command(
-    model: Annotated[str | None, typer.Argument(help="A preset, or a path to a config.json.")] = None,
-    device: Annotated[str | None, typer.Argument(help="A profile or a path to a TOML, with :N for N devices.")] = None,
-    batch: Annotated[str | None, _number("Requests in flight [32].")] = None,
-    input: Annotated[str | None, _number("Prompt tokens of each request [2048].")] = None,
-    output: Annotated[str | None, _number("Tokens that each request generates [256].")] = None,
-    tp: Annotated[str | None, _number("Tensor-parallel ranks [all devices that pp and dp leave].")] = None,
-    pp: Annotated[str | None, _number("Pipeline stages [1].")] = None,
-    ep: Annotated[str | None, _number("Ranks that share the routed experts [1].")] = None,
-    dp: Annotated[str | None, _number("Replicas that split the batch [1].")] = None,
-    weights: Annotated[str | None, _name("Format of the weights: bf16, fp8, int8, int4, fp4 [as published].")] = None,
-    activations: Annotated[str | None, _name("Format of activations that enter products [bf16].")] = None,
-    kv: Annotated[str | None, _name("Format of the KV cache [bf16].")] = None,
-    attention: Annotated[str | None, _name("fused or unfused [fused].")] = None,
-    backend: Annotated[str | None, _name("Library whose kernels run, of those calibrated [the profile's].")] = None,
-    scenario: Annotated[Path | None, typer.Option(help="Read settings from a TOML file; flags win over it.")] = None,
+    asked: Request,
     detail: Annotated[bool, typer.Option("--detail", help="Add the table of every kernel.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every kernel of every prediction to a CSV file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the prediction as one HTML page.")] = None,
 ) -> None:
     """Predict prefill and decode of MODEL on DEVICE: time, bottleneck, memory, energy and money."""
-    numbers = {"batch": batch, "input": input, "output": output, "tp": tp, "pp": pp, "ep": ep, "dp": dp}
-    names = {"weights": weights, "activations": activations, "kv": kv, "attention": attention, "backend": backend}
-    asked = request(model, device, numbers | names, scenario)
     if csv is not None and html is not None and csv.absolute() == html.absolute():
         raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
     command = shlex.join(["roofline", *sys.argv[1:]])

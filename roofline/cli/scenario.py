@@ -10,8 +10,18 @@ from ..errors import RooflineError, clip, unknown
 NUMBERS = {"batch": 32, "input": 2048, "output": 256, "tp": None, "pp": 1, "ep": 1, "dp": 1}
 """Numeric settings and their defaults; each takes a list. `tp` None: the devices that pp and dp leave."""
 
-NAMES = {"weights": None, "activations": None, "kv": None, "attention": "fused", "backend": None}
-"""Settings that are names, and their defaults. None: as the model is published, bf16, or as the device's profile has it."""
+NAMES = {
+    "weights": None,
+    "activations": None,
+    "kv": None,
+    "attention": "fused",
+    "backend": None,
+    "prices": None,
+    "price_kind": None,
+    "pue": None,
+    "grid": None,
+}
+"""Settings that take one value, and their defaults. None: as the model is published, or as the profile states."""
 
 LARGEST_LIST = 100_000
 """Most combinations that one command predicts; a grid beyond that is a job for roofline.decode_grid."""
@@ -84,5 +94,7 @@ def request(model: str | None, device: str | None, flags: Mapping[str, str | Non
             f"{combinations:,} combinations are more than the {LARGEST_LIST:,} that one command predicts. Shorten the "
             "lists, or use roofline.decode_grid from Python."
         )
-    names = {field: str(given[field]) if given.get(field) else default for field, default in NAMES.items()}
+    names = {
+        field: str(given[field]) if given.get(field) not in (None, "") else default for field, default in NAMES.items()
+    }
     return Request(str(model), str(device), numbers, names)

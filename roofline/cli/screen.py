@@ -7,7 +7,7 @@ from typing import Any
 
 from ..capacity import BATCH_LIMIT
 from ..io.units import format_quantity
-from ..report.format import seconds, size
+from ..report.format import number, seconds, size
 
 WIDTH = 110
 TOP = 4
@@ -127,14 +127,27 @@ def _times(record: Record) -> Iterator[str]:
     if rate is None:
         yield f"  end to end {seconds(record['e2e_s'])}; {record['input_token_per_s']:,.0f} input tokens/s"
         return
-    money = ""
-    if record["usd_per_mtok_output"] is not None:
-        money = f"; ${record['usd_per_mtok_input']:.3g} in, ${record['usd_per_mtok_output']:.3g} out per million tokens"
     yield (
         f"  end to end {seconds(record['e2e_s'])}; decode gives {rate:,.0f} tokens/s = "
         f"{record['output_token_per_s_per_device']:,.0f} per device, "
-        f"{record['output_token_per_s_per_user']:.3g} per user; {record['joule_per_output_token']:.3g} J/token{money}"
+        f"{record['output_token_per_s_per_user']:.3g} per user; {record['joule_per_output_token']:.3g} J/token"
+        f"{_money(record)}"
     )
+    site = record["site"]
+    if site["price"] is not None and not site["price"]["seller"].startswith("profile "):
+        price = site["price"]
+        yield f"  price {price['kind']}, {price['seller']}, {price['date']}: {price['printed']} a device"
+    if record["carbon_kg_per_mtok_output"] is not None:
+        grams = (1e3 * record[f"carbon_kg_per_mtok_{side}"] for side in ("input", "output"))
+        told = ", ".join(f"{number(gram)} g {side}" for gram, side in zip(grams, ("in", "out"), strict=True))
+        yield f"  carbon {told} per million tokens (PUE {site['pue']:g}; {site['grid']})"
+
+
+def _money(record: Record) -> str:
+    """The price of a million tokens, read and written; nothing where no price is known."""
+    if record["usd_per_mtok_output"] is None:
+        return ""
+    return f"; ${record['usd_per_mtok_input']:.3g} in, ${record['usd_per_mtok_output']:.3g} out per million tokens"
 
 
 def _memory(record: Record) -> Iterator[str]:

@@ -32,13 +32,13 @@ def _printable(text: str) -> str:
 Line = Annotated[str, Field(min_length=1, max_length=400), AfterValidator(_printable)]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     """A TOML table: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Fact(_Table):
+class Fact(Table):
     """One number, as the source prints it and in SI. `derived`: `printed` is arithmetic on printed figures."""
 
     value: Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -92,7 +92,7 @@ Power = Annotated[Fact, _within("W", 0.1, 1e5)]
 Price = Annotated[Fact, _within("USD/h", 0.0, 1e4)]
 
 
-class Units(_Table):
+class Units(Table):
     """Compute units (SM, CU, MXU, DSP, core) and the clock that with them gives the matrix rates."""
 
     count: Count
@@ -101,20 +101,20 @@ class Units(_Table):
     array_column: Count | None = None
 
 
-class Vector(_Table):
+class Vector(Table):
     """Rate of the vector units in fp32."""
 
     fp32: Rate
 
 
-class Level(_Table):
+class Level(Table):
     """One level of on-chip memory of the whole device."""
 
     capacity: Capacity
     bandwidth: Bandwidth | None = None
 
 
-class Dram(_Table):
+class Dram(Table):
     """Off-chip memory. `reserve_fraction`: what the serving engine leaves unused."""
 
     capacity: Capacity
@@ -122,7 +122,7 @@ class Dram(_Table):
     reserve_fraction: Fraction
 
 
-class Memory(_Table):
+class Memory(Table):
     """The levels of memory, nearest first."""
 
     on_chip: Level | None = None
@@ -130,7 +130,7 @@ class Memory(_Table):
     dram: Dram
 
 
-class LinkTable(_Table):
+class LinkTable(Table):
     """One direction of one device's connection. `latency`: one hop. `domain_size`: devices that reach each other."""
 
     bandwidth: Bandwidth
@@ -138,27 +138,27 @@ class LinkTable(_Table):
     latency: Latency
 
 
-class Links(_Table):
+class Links(Table):
     """Connections inside a node (or pod) and between nodes; absent where there is none."""
 
     intra_node: LinkTable | None = None
     inter_node: LinkTable | None = None
 
 
-class PowerTable(_Table):
+class PowerTable(Table):
     """Board power: `tdp` is the sustained limit."""
 
     tdp: Power
     idle: Power | None = None
 
 
-class PriceTable(_Table):
+class PriceTable(Table):
     """What one device costs per hour."""
 
     on_demand: Price
 
 
-class EfficiencyTable(_Table):
+class EfficiencyTable(Table):
     """Fractions of the datasheet rates that well-tuned kernels reach, and the fixed cost of one kernel."""
 
     matrix: Efficient
@@ -168,7 +168,7 @@ class EfficiencyTable(_Table):
     kernel_overhead: Latency
 
 
-class Profile(_Table):
+class Profile(Table):
     """A device profile: the content of one file. `like`: the profile whose calibration is the best prior for it."""
 
     schema_: Annotated[Literal["roofline.device/1"], Field(alias="schema")]

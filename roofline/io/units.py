@@ -8,7 +8,10 @@ from ..errors import RooflineError, clip, nearest
 from ..structs import FLOP_PER_FMA
 
 Dimension = tuple[tuple[str, int], ...]
-"""Powers of the base quantities flop, byte, s, J and USD, sorted by name; empty for a pure number or a count."""
+"""Powers of the base quantities flop, byte, s, J, kg and USD, sorted by name; empty for a pure number or a count."""
+
+YEAR_S = 8760.0 * 3600.0
+"""A year of 365 days, as prices are quoted (730 hours a month)."""
 
 _BASE: dict[str, tuple[float, dict[str, int]]] = {
     "FLOP": (1.0, {"flop": 1}),
@@ -23,12 +26,18 @@ _BASE: dict[str, tuple[float, dict[str, int]]] = {
     "Hz": (1.0, {"s": -1}),
     "W": (1.0, {"J": 1, "s": -1}),
     "J": (1.0, {"J": 1}),
+    "Wh": (3600.0, {"J": 1}),
+    "g": (1e-3, {"kg": 1}),
     "T": (1.0, {}),  # transfers, as in 4800 MT/s
 }
 _WHOLE: dict[str, tuple[float, dict[str, int]]] = {
     "min": (60.0, {"s": 1}),
     "h": (3600.0, {"s": 1}),
     "hr": (3600.0, {"s": 1}),
+    "month": (YEAR_S / 12.0, {"s": 1}),
+    "months": (YEAR_S / 12.0, {"s": 1}),
+    "year": (YEAR_S, {"s": 1}),
+    "years": (YEAR_S, {"s": 1}),
     "USD": (1.0, {"USD": 1}),
     "%": (0.01, {}),
 }

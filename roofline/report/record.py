@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import __version__
+from ..economics import TokenCost
 from ..prediction import Phase, Prediction
 
 SCHEMA = "roofline.prediction/1"
@@ -34,6 +35,10 @@ KERNEL_FIELDS = (
     "bound",
 )
 """Fields of a kernel row, in the order of JSON and CSV."""
+
+
+ALLOCATION = "input tokens pay for the device-seconds of prefill, output tokens for those of decode"
+"""How a bill is divided between the tokens that were read and those that were written."""
 
 
 def _bands(prediction: Prediction) -> dict[str, Any]:
@@ -68,6 +73,31 @@ def _phase(phase: Phase | None) -> dict[str, Any] | None:
     }
 
 
+def _of(cost: TokenCost | None, figure: str) -> float | None:
+    """One figure of a phase's cost; None where there is no such phase."""
+    value = None if cost is None else getattr(cost, figure)
+    return None if value is None else float(value)
+
+
+def site_record(prediction: Prediction) -> dict[str, Any]:
+    """Price, power and carbon behind the money, with where the price is from; `price` None where none is known."""
+    site, inputs, outputs = prediction.site, prediction.input_cost, prediction.output_cost
+    return {
+        "price": None if site.citation is None else asdict(site.citation),
+        "usd_per_device_hour_prefill": _of(inputs, "usd_per_device_hour"),
+        "usd_per_device_hour_decode": _of(outputs, "usd_per_device_hour"),
+        "power_w_prefill": _of(inputs, "power_w"),
+        "power_w_decode": _of(outputs, "power_w"),
+        "idle_power_w": prediction.device.idle_power_w,
+        "rated_power_w": prediction.device.power_w,
+        "pue": float(site.pue),
+        "carbon_kg_per_joule": None if site.carbon_kg_per_joule is None else float(site.carbon_kg_per_joule),
+        "grid": site.grid,
+        "grid_source": site.grid_source,
+        "allocation": ALLOCATION,
+    }
+
+
 def prediction_record(prediction: Prediction, command: str = "") -> dict[str, Any]:
     """The record of `prediction`: JSON-ready, `schema` roofline.prediction/1.
 
@@ -97,10 +127,13 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
         "output_token_per_s_per_user": prediction.output_token_per_s_per_user,
         "output_token_per_s_per_device": prediction.output_token_per_s_per_device,
         "input_token_per_s": prediction.input_token_per_s,
-        "joule_per_output_token": prediction.joule_per_output_token,
-        "joule_per_input_token": prediction.joule_per_input_token,
-        "usd_per_mtok_input": prediction.usd_per_mtok_input,
-        "usd_per_mtok_output": prediction.usd_per_mtok_output,
+        "joule_per_output_token": _of(prediction.output_cost, "joule_per_token"),
+        "joule_per_input_token": _of(prediction.input_cost, "joule_per_token"),
+        "usd_per_mtok_input": _of(prediction.input_cost, "usd_per_mtok"),
+        "usd_per_mtok_output": _of(prediction.output_cost, "usd_per_mtok"),
+        "carbon_kg_per_mtok_input": _of(prediction.input_cost, "carbon_kg_per_mtok"),
+        "carbon_kg_per_mtok_output": _of(prediction.output_cost, "carbon_kg_per_mtok"),
+        "site": site_record(prediction),
         "band": {
             "coverage": prediction.calibration.coverage,
             "ttft_s": list(prediction.ttft_band_s),

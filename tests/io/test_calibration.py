@@ -87,7 +87,9 @@ def test_whole_numbers_are_kept_exactly():
     models = calibration_of(load_target("a100-sxm-80gb").calibration, "a100").models
     fitted = models["all_reduce", "bf16"]
     exact = replace(fitted, parameters=replace(fitted.parameters, limit_byte=8388608.0))
-    again = calibration_of(tomllib.loads(calibration_text("vllm", [(("all_reduce", "bf16"), exact)]))["calibration"], "a100")
+    again = calibration_of(
+        tomllib.loads(calibration_text("vllm", [(("all_reduce", "bf16"), exact)]))["calibration"], "a100"
+    )
     assert again.models["all_reduce", "bf16"].parameters.limit_byte == 8388608.0
 
 
