@@ -141,8 +141,10 @@ def _attention_values(attention: Attention | LatentAttention, tp: int) -> float:
             return attention.heads / tp * head + attention.kv_rank + attention.rope_dim
 
 
-def activation_byte(model: Model, scenario: Scenario, sequences: Number) -> Number:
-    """Peak bytes of activations on one device while `sequences` prompts are prefilled.
+def activation_byte(
+    model: Model, scenario: Scenario, sequences: Number, budget_token: Number = PREFILL_BUDGET_TOKEN
+) -> Number:
+    """Peak bytes of activations on one device while `sequences` prompts are prefilled, `budget_token` tokens at once.
 
     Counts the residual stream and its normed copy, the wider of attention and MLP, the logits of every sequence, and
     the score matrices (before and after softmax) of unfused attention. Ignores: allocator fragmentation (part of the
@@ -156,7 +158,7 @@ def activation_byte(model: Model, scenario: Scenario, sequences: Number) -> Numb
     logits = sequences * model.vocabulary * LOGIT_BYTE * model.causal
     match scenario.attention:
         case AttentionKind.FUSED:
-            return np.minimum(token, PREFILL_BUDGET_TOKEN) * per_token + logits
+            return np.minimum(token, budget_token) * per_token + logits
         case AttentionKind.UNFUSED:
             heads = max(layer.attention.heads for layer in layers) / spread.tp
             return token * per_token + logits + 2.0 * token * scenario.input_token * heads * stream

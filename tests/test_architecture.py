@@ -25,12 +25,12 @@ LAYERS = (
 
 SIDE = {
     # Beside the tower: what each may import besides values (and itself).
-    "io": {"timing"},
+    "io": {"timing", "serving"},
     "measure": {"kernels", "io", "transformer"},
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
-    "api": {"io", "transformer", "footprint", "capacity", "prediction", "timing", "kernels", "parameters"},
-    "report": {"prediction", "io"},
+    "api": {"io", "transformer", "footprint", "capacity", "prediction", "timing", "kernels", "parameters", "serving"},
+    "report": {"prediction", "io", "serving"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]

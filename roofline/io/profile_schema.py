@@ -48,7 +48,7 @@ class Fact(Table):
     date: datetime.date | None = None
 
 
-def _within(unit: str, low: float, high: float) -> AfterValidator:
+def within(unit: str, low: float, high: float) -> AfterValidator:
     """Accepts a Fact whose text has the dimension of `unit`, says `value`, and lies in [low, high]."""
     wanted = dimension_of(unit) if unit else ()
 
@@ -80,16 +80,16 @@ def _confusion(value: float, read: float) -> str:
     return ""
 
 
-Count = Annotated[Fact, _within("", 1.0, 1e7)]
-Fraction = Annotated[Fact, _within("", 0.0, 1.0)]
-Efficient = Annotated[Fact, _within("", 0.001, 1.0)]
-Clock = Annotated[Fact, _within("Hz", 1e6, 1e11)]
-Rate = Annotated[Fact, _within("FLOP/s", 1e8, 1e18)]
-Capacity = Annotated[Fact, _within("B", 1e3, 1e15)]
-Bandwidth = Annotated[Fact, _within("B/s", 1e6, 1e18)]
-Latency = Annotated[Fact, _within("s", 0.0, 1.0)]
-Power = Annotated[Fact, _within("W", 0.1, 1e5)]
-Price = Annotated[Fact, _within("USD/h", 0.0, 1e4)]
+Count = Annotated[Fact, within("", 1.0, 1e7)]
+Fraction = Annotated[Fact, within("", 0.0, 1.0)]
+Efficient = Annotated[Fact, within("", 0.001, 1.0)]
+Clock = Annotated[Fact, within("Hz", 1e6, 1e11)]
+Rate = Annotated[Fact, within("FLOP/s", 1e8, 1e18)]
+Capacity = Annotated[Fact, within("B", 1e3, 1e15)]
+Bandwidth = Annotated[Fact, within("B/s", 1e6, 1e18)]
+Latency = Annotated[Fact, within("s", 0.0, 1.0)]
+Power = Annotated[Fact, within("W", 0.1, 1e5)]
+Price = Annotated[Fact, within("USD/h", 0.0, 1e4)]
 
 
 class Units(Table):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
@@ -50,6 +50,19 @@ class Template:
         """Whether its times depend on how much of the sequences is cached."""
         return self.attended or isinstance(self.sample, AttentionRow)
 
+    def only(self, chosen: NDArray[np.bool_]) -> "Template":
+        """Those of its rows for which `chosen` holds."""
+        index = np.flatnonzero(chosen)
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in index),
+            order=tuple(self.order[i] for i in index),
+            count=self.count[:, index],
+            shape={name: values[index] for name, values in self.shape.items()},
+            row_index=self.row_index[index],
+            kinds=tuple(kind for kind, kept in zip(self.kinds, chosen, strict=False) if kept),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
@@ -57,6 +70,14 @@ class Plan:
 
     setting: Setting
     templates: tuple[Template, ...]
+
+    def split_by_row(self) -> tuple["Plan", "Plan"]:
+        """The kernels outside attention that run over new tokens, and those that run over sampled sequences."""
+        rows = [template for template in self.templates if not template.varies_with_context]
+        sampled = [template.row_index == BATCH_ROWS.index(Row.SAMPLED) for template in rows]
+        body = tuple(template.only(~chosen) for template, chosen in zip(rows, sampled, strict=True) if not chosen.all())
+        head = tuple(template.only(chosen) for template, chosen in zip(rows, sampled, strict=True) if chosen.any())
+        return Plan(self.setting, body), Plan(self.setting, head)
 
     def step(self, batch: Batch) -> tuple[KernelGroup, ...]:
         """The kernels of one step over `batch`, on the devices of one replica.

@@ -1,0 +1,1 @@
+"""Serving: continuous batching in steady state, its traffic and lengths, and what an engine adds to the kernels."""

@@ -1,0 +1,167 @@
+"""One replica whose slots are always taken: how long its requests take, in closed form; elementwise.
+
+With D the decode step at the running batch, L the prompt tokens that no cache holds, k = max(L / chunk, 1) the steps
+that a prompt takes, X what its chunks add to k steps (weights are read once), P = k·D + X, n the output tokens behind
+the first, and B the sequences that run:
+
+    TPOT        t = D + (B - 1) · X · t / T       the other sequences bring (B - 1) prompts while one runs
+    slot time   T = S + n·t                       S: from admission to the first token
+    throughput  B / T
+
+which is a quadratic in t. Where prompts alone fill every step, T = B·P (one prompt after another) and S follows.
+Engines that put prompts first stop all decodes for them: X = P of a step of prompts alone.
+
+Source: Little's law; Agrawal et al., Sarathi-Serve (arXiv 2403.02310) on chunked prefill.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..structs import Array, Number
+from .engine import ChunkedPrefill, PrefillFirst
+from .step import ServedModel
+
+ROUNDS = 4
+"""Repetitions of the fixed point in the decoding sequences: they move by less than 1 % after three."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Speculative decoding: `draft_token` tokens are drafted and verified in one step.
+
+    `acceptance`: probability that a drafted token is accepted, given that those before it were. `draft`: the model that
+    drafts, on the same devices (None: drafting costs nothing, as n-gram lookup). A step yields
+    (1 - acceptance^(draft_token + 1)) / (1 - acceptance) tokens (Leviathan et al., arXiv 2211.17192, equation 1).
+    """
+
+    draft_token: Number
+    acceptance: Number
+    draft: ServedModel | None = None
+
+    @property
+    def token_per_step(self) -> Number:
+        """Expected tokens of one verification: the accepted ones and the one that the step itself gives."""
+        share = np.minimum(np.asarray(self.acceptance, dtype=np.float64), 1.0 - 1e-9)
+        return (1.0 - share ** (self.draft_token + 1.0)) / (1.0 - share)
+
+
+NO_SPECULATION = Speculation(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Load:
+    """What requests are, per configuration: `prompt` tokens to prefill behind `cached` ones, `steps` decode steps."""
+
+    served: ServedModel
+    prompt: Array
+    cached: Array
+    steps: Array
+    context: Array
+    budget: Array
+    prompt_cv2: Array
+    output_cv2: Array
+    speculation: Speculation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """Seconds at one load: decode step, what a prompt adds, a prompt beside the decodes, a prompt alone; its steps."""
+
+    decode_s: Array
+    host_s: Array
+    added_s: Array
+    beside_s: Array
+    alone_s: Array
+    chunks: Array
+
+
+def costs_of(load: Load, decoding: Array) -> Costs:
+    """The Costs with `decoding` sequences generating (at least one)."""
+    served, one = load.served, np.maximum(decoding, 1.0)
+    draft = load.speculation
+    step = served.decode_step_s(one, load.context, 1.0 + draft.draft_token)
+    decode_s = step.total_s
+    if draft.draft is not None:
+        decode_s = decode_s + draft.draft_token * draft.draft.decode_step_s(one, load.context).total_s
+    match served.engine.schedule:
+        case ChunkedPrefill():
+            room = np.maximum(load.budget - one * (1.0 + draft.draft_token), 1.0)
+        case PrefillFirst():
+            room = load.budget
+    chunks = np.maximum(load.prompt / room, 1.0)
+    chunk, behind = load.prompt / chunks, load.cached + 0.5 * (load.prompt - load.prompt / chunks)
+    alone_s = chunks * served.prefill_step_s(chunk, behind).total_s
+    match served.engine.schedule:
+        case ChunkedPrefill():
+            plain = served.decode_step_s(one, load.context)
+            mixed = served.mixed_step_s(chunk, behind, 1.0, one, load.context)
+            added_s = chunks * np.maximum(mixed.total_s - plain.total_s, 0.0)
+            beside_s = chunks * decode_s + added_s
+        case PrefillFirst():
+            added_s = beside_s = alone_s
+    return Costs(decode_s, step.host_s, added_s, beside_s, alone_s, chunks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cycle:
+    """A replica with `running` slots taken all the time: times of one request, and requests per second."""
+
+    costs: Costs
+    tpot_s: Array
+    service_s: Array
+    slot_s: Array
+    decoding: Array
+    request_per_s: Array
+
+
+def cycle_of(load: Load, running: Array) -> Cycle:
+    """The Cycle of `running` sequences, the fixed point in how many of them are past their prompt."""
+    wait = load.served.engine.prefill_wait
+    decoding = running
+    for _ in range(ROUNDS):
+        costs = costs_of(load, decoding)
+        others = np.maximum(running - 1.0, 0.0) * costs.added_s
+        together = in_step(load, costs)
+        apart_s = np.minimum(wait, np.maximum(running, 1.0)) * costs.beside_s
+        service_s = apart_s * (1.0 - together) + together * costs.beside_s * (
+            1.0 + np.maximum(running - 1.0, 0.0) / 2.0
+        )
+        share = 1.0 - 0.5 * together
+        # n·t² + (S - n·D - others)·t - D·S = 0
+        linear = service_s - load.steps * costs.decode_s - share * others
+        square = np.maximum(load.steps, 1e-9)
+        tpot_s = (-linear + np.sqrt(linear**2 + 4.0 * square * costs.decode_s * service_s)) / (2.0 * square)
+        floor_s = _prefill_floor_s(load, costs, running)
+        slot_s = np.maximum(service_s + load.steps * tpot_s, floor_s)
+        tpot_s = np.where(
+            slot_s > service_s + load.steps * tpot_s,
+            costs.decode_s / (1.0 - others / np.maximum(slot_s, 1e-30)),
+            tpot_s,
+        )
+        service_s = slot_s - load.steps * tpot_s
+        decoding = running * load.steps * tpot_s / slot_s
+    return Cycle(costs, tpot_s, service_s, slot_s, decoding, running / slot_s)
+
+
+def in_step(load: Load, costs: Costs) -> Array:
+    """Share of requests that run in step with all others, each wave of them starting together.
+
+    Prompts first: requests of equal length that start together end together, so nothing pulls them apart until their
+    lengths differ by more than a prompt's time. Chunked prefill lets a finished request be replaced at once: none.
+    """
+    match load.served.engine.schedule:
+        case ChunkedPrefill():
+            return np.zeros(np.shape(costs.decode_s))
+        case PrefillFirst():
+            apart_s = np.sqrt(load.output_cv2) * load.steps * costs.decode_s
+            return costs.alone_s / (costs.alone_s + apart_s)
+
+
+def _prefill_floor_s(load: Load, costs: Costs, running: Array) -> Array:
+    """Least time in which `running` requests can follow each other through the token budget."""
+    match load.served.engine.schedule:
+        case ChunkedPrefill():
+            return running * costs.beside_s
+        case PrefillFirst():
+            return 0.0 * costs.beside_s

@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roofline.serving.cycle import Speculation
+from roofline.serving.engine import PrefillFirst
+from roofline.serving.lengths import Fixed, Lengths, LogNormal
+from roofline.serving.memory import kv_memory
+from roofline.serving.steady import steady_state
+from roofline.serving.traffic import ClosedLoop, OpenLoop
+
+from ..builders import device, model, scenario
+from .made import ENGINE, served
+
+# LineTimes: D(B) = 1 ms + 11 us · B; a prompt of 100 tokens adds X = 100 · 10.1 us = 1.01 ms, one step
+LENGTHS = Lengths(Fixed(100.0), Fixed(101.0))
+
+
+def decode_s(batch: float) -> float:
+    return 1e-3 + 1.1e-5 * batch
+
+
+def test_one_client_alone_sees_a_prefill_and_decode_steps():
+    found = steady_state(served(), ClosedLoop(1.0), LENGTHS)
+    assert float(found.tpot_s.mean) == pytest.approx(decode_s(1.0))
+    prefill_s = 1e-3 + 100 * 1.01e-5
+    assert float(found.prefill_s) == pytest.approx(prefill_s, rel=0.02)
+    assert float(found.request_per_s) == pytest.approx(1.0 / (decode_s(1.0) * 101 + 1.01e-3), rel=1e-3)
+
+
+def test_a_closed_loop_meets_the_prompts_of_the_others():
+    found = steady_state(served(), ClosedLoop(32.0), LENGTHS)
+    tpot, batch = float(found.tpot_s.mean), float(found.batch)
+    slot = 32.0 / float(found.request_per_s)
+    assert tpot == pytest.approx(decode_s(batch) + 31 * 1.01e-3 * tpot / slot, rel=1e-3)
+    assert batch == pytest.approx(32.0 * 100 * tpot / slot, rel=1e-3)
+
+
+def test_clients_beyond_the_slots_wait_by_littles_law():
+    found = steady_state(served(), ClosedLoop(256.0), LENGTHS)
+    assert float(found.slots) == 64.0
+    rate = float(found.request_per_s)
+    assert 256.0 / rate == pytest.approx(float(found.queue_s.mean) + 64.0 / rate)
+    assert float(found.utilisation) == pytest.approx(1.0)
+    assert int(found.slot_limit) == 1
+
+
+def test_an_open_loop_decodes_what_little_says():
+    found = steady_state(served(), OpenLoop(200.0), LENGTHS)
+    tpot, batch = float(found.tpot_s.mean), float(found.batch)
+    assert batch == pytest.approx(200.0 * 100 * tpot, rel=1e-6)
+    assert tpot == pytest.approx(decode_s(max(batch, 1.0)) / (1.0 - 200.0 * 1.01e-3), rel=1e-6)
+
+
+def test_an_open_loop_saturates_where_the_closed_loop_with_all_slots_does():
+    closed = steady_state(served(), ClosedLoop(64.0), LENGTHS)
+    found = steady_state(served(), OpenLoop(np.array([1.0, 1e6])), LENGTHS)
+    assert found.saturation_request_per_s == pytest.approx(float(closed.request_per_s))
+    assert np.isfinite(found.ttft_s.mean[0]) and np.isinf(found.ttft_s.mean[1])
+    assert found.request_per_s[1] == pytest.approx(float(closed.request_per_s))
+
+
+def test_prompts_first_and_equal_lengths_run_in_step():
+    engine = replace(ENGINE, schedule=PrefillFirst())
+    found = steady_state(served(engine), ClosedLoop(16.0), LENGTHS)
+    prompt = 1e-3 + 100 * 1.01e-5
+    # a wave of 16 prompts, one after another, then 100 steps together: the mean request waits for half of the others
+    assert float(found.tpot_s.mean) == pytest.approx(decode_s(16.0) + 7.5 * prompt / 100, rel=0.05)
+
+
+def test_a_prefix_cache_spares_its_share_of_the_prompts():
+    hit = steady_state(served(), ClosedLoop(8.0), LENGTHS, prefix_hit=0.5)
+    short = steady_state(served(), ClosedLoop(8.0), Lengths(Fixed(50.0), Fixed(101.0)))
+    assert float(hit.tpot_s.mean) == pytest.approx(float(short.tpot_s.mean))
+
+
+def test_three_drafts_at_four_fifths_give_the_geometric_sum_of_tokens():
+    speculation = Speculation(3.0, 0.8)
+    assert float(speculation.token_per_step) == pytest.approx(1 + 0.8 + 0.64 + 0.512)
+    plain = steady_state(served(), ClosedLoop(1.0), LENGTHS)
+    fast = steady_state(served(), ClosedLoop(1.0), LENGTHS, speculation=speculation)
+    step = 1e-3 + 4 * 1e-5 + 1e-6
+    assert float(fast.tpot_s.mean) == pytest.approx(step / 2.952)
+    assert float(plain.tpot_s.mean) == pytest.approx(decode_s(1.0))
+
+
+def test_many_configurations_are_each_what_they_are_alone():
+    concurrency, prompt, output = (
+        np.array([1.0, 16.0, 300.0]),
+        np.array([10.0, 500.0, 3000.0]),
+        np.array([2.0, 50.0, 9.0]),
+    )
+    together = steady_state(served(), ClosedLoop(concurrency), Lengths(Fixed(prompt), Fixed(output)))
+    for i in range(3):
+        alone = steady_state(served(), ClosedLoop(concurrency[i]), Lengths(Fixed(prompt[i]), Fixed(output[i])))
+        for name in ("ttft_s", "tpot_s", "itl_s", "queue_s"):
+            for part in ("mean", "p50", "p95", "p99"):
+                one, many = getattr(getattr(alone, name), part), getattr(getattr(together, name), part)
+                assert float(one) == pytest.approx(float(np.broadcast_to(many, (3,))[i]), rel=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rate=st.floats(0.1, 400.0),
+    prompt=st.floats(1.0, 4000.0),
+    output=st.floats(1.0, 500.0),
+    cv=st.floats(0.0, 2.0),
+    more=st.floats(1.01, 3.0),
+)
+def test_more_traffic_never_shortens_a_mean_time_and_percentiles_are_ordered(rate, prompt, output, cv, more):
+    lengths = Lengths(LogNormal(prompt, cv), LogNormal(output, cv))
+    found = steady_state(served(), OpenLoop(np.array([rate, rate * more])), lengths)
+    for name in ("ttft_s", "tpot_s", "itl_s", "queue_s"):
+        spread = getattr(found, name)
+        assert spread.mean[0] <= spread.mean[1] * (1.0 + 1e-6)
+        assert np.all(spread.p50 <= spread.p95 * (1 + 1e-9)) and np.all(spread.p95 <= spread.p99 * (1 + 1e-9))
+    assert found.request_per_s[0] <= found.request_per_s[1] * (1.0 + 1e-9)
+    assert np.all(found.tpot_s.mean >= 1e-3)
+
+
+def test_a_replica_that_holds_no_request_serves_none():
+    limits = replace(ENGINE.limits, reserve_byte=16e9)
+    small = replace(served(), memory=kv_memory(model(), device(), scenario(), limits))
+    found = steady_state(small, OpenLoop(1.0), LENGTHS)
+    assert float(found.slots) == 0.0
+    assert float(found.saturation_request_per_s) == 0.0
+    assert np.isinf(found.ttft_s.mean)
