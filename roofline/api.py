@@ -1,9 +1,10 @@
 """The Python face: names, paths and plain numbers in, one Prediction out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from .io.loaded import LoadedModel
 from .io.models import load_model
 from .io.prices import load_site
 from .io.profiles import Target, load_target
-from .prediction import Prediction
-from .prediction import predict as predict_scenario
+from .outcome import Case
+from .prediction import Prediction, predict_case
 from .structs import Dtype
 from .workload import AttentionKind, Parallelism, Precision, Scenario
 
@@ -112,7 +113,7 @@ def parallelism_of(device_count: int | None, tp: int | None, pp: int, ep: int, d
     return Parallelism(tp, pp, ep, dp)
 
 
-def predict(
+def case_of(
     model: str | Path | LoadedModel,
     device: str | Target,
     *,
@@ -132,8 +133,8 @@ def predict(
     price_kind: str | None = None,
     pue: str | float | None = None,
     grid: str | float | None = None,
-) -> Prediction:
-    """The Prediction for `model` (a preset, or a path to a config.json) on `device` (`NAME[:N]`, or a TOML path).
+) -> Case:
+    """The Case for `model` (a preset, or a path to a config.json) on `device` (`NAME[:N]`, or a TOML path).
 
     `batch` requests in flight, each with `input` prompt and `output` generated tokens. Without `tp`, the devices that
     `pp` and `dp` leave. Without `weights`, the format in which the model is published (bf16 where that is unknown);
@@ -155,7 +156,23 @@ def predict(
         attention=parse_attention(attention or "fused"),
     )
     site = load_site(target.device, prices, price_kind, pue, grid)
-    return predict_scenario(loaded.model, target.device, load_calibration(target, backend), scenario, site)
+    return Case(loaded.model, target.device, load_calibration(target, backend), scenario, site)
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def _predicting(case: Callable[Arguments, Case]) -> Callable[Arguments, Prediction]:
+    @wraps(case)
+    def predict(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Prediction:
+        return predict_case(case(*args, **kwargs))
+
+    predict.__name__ = predict.__qualname__ = "predict"
+    predict.__doc__ = (case.__doc__ or "").replace("The Case for", "The Prediction for", 1)
+    return predict
+
+
+predict = _predicting(case_of)
 
 
 def predict_each(

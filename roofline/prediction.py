@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .capacity import Capacity, capacity, integers
-from .deployment import Deployment, decode_times, deployment, micro_batches, pipeline_s, prefill_times
+from .deployment import Deployment, decode_times, micro_batches, pipeline_s
 from .device import Device
-from .economics import Site, TokenCost, profile_site, token_cost, utilisation_of
+from .economics import Site, TokenCost, profile_site
 from .errors import RooflineError
 from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
-from .structs import STORED_BYTE, Array, Number, arithmetic_dtype
-from .timing import BOUNDS, Bound, Calibration, StepTime, sum_over_kernels
+from .outcome import Case, bound_index, outcome, rates_used
+from .structs import STORED_BYTE, Array, Number
+from .timing import BOUNDS, Bound, Calibration, StepTime
 from .workload import Precision, Scenario
 
 NOT_MODELLED = (
@@ -95,11 +96,7 @@ class Prediction:
     decode steps; their money is None where no price is known.
     """
 
-    model: Model
-    device: Device
-    scenario: Scenario
-    calibration: Calibration
-    site: Site
+    case: Case
     ttft_s: float
     ttft_band_s: tuple[float, float]
     tpot_s: float | None
@@ -117,6 +114,31 @@ class Prediction:
     output_cost: TokenCost | None
     not_modelled: tuple[str, ...]
     assumptions: tuple[str, ...]
+
+    @property
+    def model(self) -> Model:
+        """The model predicted."""
+        return self.case.model
+
+    @property
+    def device(self) -> Device:
+        """The device predicted, one of `scenario.parallelism.device_count`."""
+        return self.case.device
+
+    @property
+    def scenario(self) -> Scenario:
+        """What is asked of them."""
+        return self.case.scenario
+
+    @property
+    def calibration(self) -> Calibration:
+        """What its times rest on."""
+        return self.case.calibration
+
+    @property
+    def site(self) -> Site:
+        """What its devices cost."""
+        return self.case.site
 
 
 def _band(step: StepTime, scenario: Scenario, which: int) -> tuple[float, float]:
@@ -182,34 +204,21 @@ def _phase(step: StepTime, device: Device, precision: Precision) -> Phase:
     stage = int(np.argmax(stage_s))
     total_s = float(stage_s[stage])
     bound_s = step.stage_bound_s[stage]
-    peak = device.matrix_flop_per_s[device.arithmetic(arithmetic_dtype(precision.weights, precision.activations))]
-
-    def total(of: str) -> float:
-        return float(sum_over_kernels(step.groups, tuple(getattr(g.cost, of) for g in step.groups))[stage])
-
+    mfu, mbu = rates_used(step, device, precision)
     return Phase(
         total_s=total_s,
         roofline_s=float(step.stage_roofline_s[stage]),
         bound=BOUNDS[int(np.argmax(bound_s))],
         bound_share={bound: float(share) / total_s for bound, share in zip(BOUNDS, bound_s, strict=True)},
-        mfu=total("matrix_flop") / (total_s * peak),
-        mbu=total("memory_byte") / (total_s * float(device.dram.bandwidth_byte_per_s or np.inf)),
+        mfu=float(mfu),
+        mbu=float(mbu),
         kernels=_kernel_rows(step, stage),
     )
 
 
-def _cost(device: Device, site: Site, devices: int, phase: Phase, token_per_s: float) -> TokenCost:
-    """The cost of a phase's tokens; every device is taken to be as busy as the busiest stage's."""
-    return token_cost(device, site, devices, utilisation_of(phase.mfu, phase.mbu), token_per_s)
-
-
 def decode_bound(where: Deployment, scenario: Scenario) -> NDArray[np.intp]:
     """Index into BOUNDS of what binds the busiest stage's decode step; elementwise over the scenario's numbers."""
-    step, _ = decode_times(where, scenario)
-    stage = np.argmax(step.stage_s, axis=-1)
-    bound_s = np.take_along_axis(step.stage_bound_s, stage[..., None, None], axis=-2)[..., 0, :]
-    index: NDArray[np.intp] = np.argmax(bound_s, axis=-1)
-    return index
+    return bound_index(decode_times(where, scenario)[0])
 
 
 def _first_change(at: Callable[[Array], NDArray[np.intp]], start: int, limit: int) -> tuple[int, Bound] | None:
@@ -237,50 +246,40 @@ def _flips(where: Deployment, model: Model, scenario: Scenario) -> tuple[Flip, .
     return tuple(Flip(name, *change) for name, change in found if change)
 
 
-def predict(
-    model: Model, device: Device, calibration: Calibration, scenario: Scenario, site: Site | None = None
-) -> Prediction:
-    """The Prediction of one scenario (scalar numbers). `site`: what devices cost; None: as the profile states.
+def predict(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Prediction:
+    """The Prediction of one scenario at the price that the profile states; see predict_case."""
+    return predict_case(Case(model, device, calibration, scenario, profile_site(device)))
+
+
+def predict_case(case: Case) -> Prediction:
+    """The Prediction of one case (scalar numbers).
 
     Errors: RooflineError for numbers out of range; InfeasibleError where the model cannot be split so or the device
     lacks what it needs. A model that does not fit is predicted all the same, with `capacity.fits` False.
     """
+    model, device, scenario = case.model, case.device, case.scenario
     check_scenario(model, scenario)
-    where = deployment(model, device, calibration, scenario)
-    spread = scenario.parallelism
-    prefill_step, ttft = prefill_times(where, scenario)
-    ttft_s = float(ttft)
-    devices, site = spread.device_count, site or profile_site(device)
-    batch, inputs = float(scenario.batch), float(scenario.batch * scenario.input_token)
-    prefill_phase = _phase(prefill_step, device, scenario.precision)
-    decode_phase, tpot_s, tpot_band_s = None, None, None
-    flips: tuple[Flip, ...] = ()
-    if model.causal:
-        decode_step, tpot = decode_times(where, scenario)
-        tpot_s, tpot_band_s = float(tpot), _band(decode_step, scenario, 1)
-        decode_phase = _phase(decode_step, device, scenario.precision)
-        flips = _flips(where, model, scenario)
+    where = case.deployment
+    found = outcome(case, where)
+    tpot_s = None if found.tpot_s is None else float(found.tpot_s)
+    rate = None if found.output_token_per_s is None else float(found.output_token_per_s)
     return Prediction(
-        model=model,
-        device=device,
-        scenario=scenario,
-        calibration=calibration,
-        site=site,
-        ttft_s=ttft_s,
-        ttft_band_s=_band(prefill_step, scenario, 0),
+        case=case,
+        ttft_s=float(found.ttft_s),
+        ttft_band_s=_band(found.prefill, scenario, 0),
         tpot_s=tpot_s,
-        tpot_band_s=tpot_band_s,
-        e2e_s=ttft_s + (float(scenario.output_token) - 1.0) * (tpot_s or 0.0),
-        output_token_per_s=batch / tpot_s if tpot_s else None,
-        output_token_per_s_per_user=1.0 / tpot_s if tpot_s else None,
-        output_token_per_s_per_device=batch / tpot_s / devices if tpot_s else None,
-        input_token_per_s=inputs / ttft_s,
+        tpot_band_s=None if found.decode is None else _band(found.decode, scenario, 1),
+        e2e_s=float(found.e2e_s),
+        output_token_per_s=rate,
+        output_token_per_s_per_user=None if tpot_s is None else 1.0 / tpot_s,
+        output_token_per_s_per_device=None if rate is None else rate / scenario.parallelism.device_count,
+        input_token_per_s=float(found.input_token_per_s),
         capacity=capacity(model, device, scenario),
-        prefill=prefill_phase,
-        decode=decode_phase,
-        flips=flips,
-        input_cost=_cost(device, site, devices, prefill_phase, inputs / ttft_s),
-        output_cost=_cost(device, site, devices, decode_phase, batch / tpot_s) if decode_phase and tpot_s else None,
+        prefill=_phase(found.prefill, device, scenario.precision),
+        decode=None if found.decode is None else _phase(found.decode, device, scenario.precision),
+        flips=_flips(where, model, scenario) if model.causal else (),
+        input_cost=found.input_cost,
+        output_cost=found.output_cost,
         not_modelled=NOT_MODELLED,
         assumptions=_assumptions(model, device, scenario),
     )

@@ -16,7 +16,7 @@ LAYERS = (
     {"timing"},
     {"transformer"},
     {"footprint"},
-    {"capacity", "deployment", "prediction"},
+    {"capacity", "deployment", "outcome", "prediction"},
     {"sweep"},
     {"serving"},
     {"plan"},
@@ -29,7 +29,7 @@ SIDE = {
     "measure": {"kernels", "io", "transformer"},
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
-    "api": {"io", "transformer", "footprint", "capacity", "prediction", "timing", "kernels", "parameters", "serving"},
+    "api": {"io"}.union(*LAYERS),
     "report": {"prediction", "io", "serving"},
 }
 
