@@ -9,9 +9,9 @@ from .device import Device
 from .footprint import weight_byte
 from .model import Model
 from .structs import Array, Number
-from .timing import Calibration, StepTime, WorkingSet, time_step
+from .timing import Calibration, StepTime, WorkingSet, latent_keys, time_step
 from .transformer import LatentForm, Plan, plan, row_counts
-from .workload import AttentionKind, Batch, Scenario, decode, prefill
+from .workload import AttentionKind, Batch, Precision, Scenario, decode, prefill
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +56,31 @@ _remembered_rows = lru_cache(maxsize=1024)(_timed_rows)
 def deployment(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Deployment:
     """The Deployment of `scenario`; its batch and lengths are not looked at.
 
-    MLA runs expanded in prefill and, with fused attention, absorbed in decode.
     Errors: InfeasibleError where shapes do not divide.
     """
     spread, precision, attention = scenario.parallelism, scenario.precision, scenario.attention
-    decode_form = {AttentionKind.FUSED: LatentForm.ABSORBED, AttentionKind.UNFUSED: LatentForm.EXPANDED}[attention]
+    prefill_form, decode_form = latent_forms(attention, precision, calibration)
     return Deployment(
-        prefill_plan=plan(model, spread, precision, attention, LatentForm.EXPANDED),
+        prefill_plan=plan(model, spread, precision, attention, prefill_form),
         decode_plan=plan(model, spread, precision, attention, decode_form),
         device=device,
         calibration=calibration,
         working_set=WorkingSet(float(weight_byte(model, precision, spread).max())),
     )
+
+
+def latent_forms(
+    attention: AttentionKind, precision: Precision, calibration: Calibration
+) -> tuple[LatentForm, LatentForm]:
+    """How MLA runs in prefill and in decode: product by product unfused; fused, as the one operation that was measured
+    where the calibration has it, else expanded in prefill and absorbed in decode.
+    """
+    match attention:
+        case AttentionKind.UNFUSED:
+            return LatentForm.EXPANDED, LatentForm.EXPANDED
+        case AttentionKind.FUSED:
+            measured = set(latent_keys(precision.stream, precision.kv)) <= calibration.models.keys()
+            return (LatentForm.WHOLE,) * 2 if measured else (LatentForm.EXPANDED, LatentForm.ABSORBED)
 
 
 def decode_context(scenario: Scenario) -> Number:

@@ -193,6 +193,7 @@ _KIND = {
     "ExpertGemm": "expert_gemm",
     "ExpertLayer": "experts",
     "FusedAttention": "attention",
+    "WholeLatentAttention": "attention",
     "UnfusedAttention": "attention_step",
     "Pointwise": "pointwise",
     "Collective": "collective",

@@ -192,13 +192,14 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
             output = max(formats.activation, Dtype.FP16, key=STORED_BYTE.__getitem__)
             return gemm_time(
                 dims["m"],
-                dims["n"] * dims["copies"],
+                dims["n"],
                 dims["k"],
                 chip=chip,
                 parameters=parameters,
                 activation=formats.activation,
                 weight=formats.weight,
                 output=output,
+                products=dims["copies"],
                 loop=loop,
             )
         case QuantisedGemmParameters():
@@ -210,11 +211,12 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
                 parameters=parameters,
                 activation=formats.activation,
                 weight=formats.weight,
+                products=dims["copies"],
                 loop=loop,
             )
         case SystolicGemmParameters():
             value_byte = STORED_BYTE[formats.activation]
-            return systolic_gemm_time(dims["m"], dims["n"], dims["k"], value_byte, chip, parameters)
+            return systolic_gemm_time(dims["m"], dims["n"], dims["k"], value_byte, chip, parameters, dims["copies"])
         case MoeParameters():
             return moe_time(
                 dims["token"],

@@ -62,22 +62,22 @@ def calibrate_command(
     fits: dict[tuple[str, Key], Fitted] = {}
     skipped: list[Skipped] = []
     with working() as progress:
-        for name in names:
+        for library in names:
             prior = None
             if relative is not None:
-                lent = load_calibration(relative, name if name in backends_of(relative) else None).models
+                lent = load_calibration(relative, library if library in backends_of(relative) else None).models
                 prior = transferred(lent, relative.device, target.device)
-            found, left = calibrate(
-                own if name == names[0] else tuple(group for group in own if group.backend == name),
+            fitted_here, left = calibrate(
+                own if library == names[0] else tuple(group for group in own if group.backend == library),
                 target.device,
-                backend=name,
+                backend=library,
                 fit_fraction=fit_fraction,
                 seed=seed,
                 date=datetime.now(UTC).date().isoformat(),
                 like=prior,
                 progress=progress,
             )
-            fits |= {(fitted.evidence.backend, key): fitted for key, fitted in found.items()}
+            fits |= {(fitted.evidence.backend, key): fitted for key, fitted in fitted_here.items()}
             skipped += left
     if not fits:
         reasons = "\n".join(f"  {' '.join(item.key)}: {item.reason}" for item in skipped)

@@ -4,13 +4,23 @@ from dataclasses import dataclass
 
 from ..cost import Cost
 from ..structs import Array
-from .attention import FusedAttention, UnfusedAttention, fused_attention_cost, unfused_attention_cost
+from .attention import (
+    FusedAttention,
+    UnfusedAttention,
+    WholeLatentAttention,
+    fused_attention_cost,
+    unfused_attention_cost,
+    whole_latent_attention_cost,
+)
 from .collective import Collective, collective_cost
 from .gemm import Gemm, gemm_cost
 from .moe import ExpertGemm, ExpertLayer, expert_gemm_cost, expert_layer_cost
 from .pointwise import Pointwise, pointwise_cost
 
-Work = Gemm | ExpertGemm | ExpertLayer | FusedAttention | UnfusedAttention | Pointwise | Collective
+Attended = FusedAttention | WholeLatentAttention | UnfusedAttention
+"""Work that looks at the cached tokens of its sequences."""
+
+Work = Gemm | ExpertGemm | ExpertLayer | Attended | Pointwise | Collective
 
 
 def cost_of(work: Work) -> Cost:
@@ -24,6 +34,8 @@ def cost_of(work: Work) -> Cost:
             return expert_layer_cost(work)
         case FusedAttention():
             return fused_attention_cost(work)
+        case WholeLatentAttention():
+            return whole_latent_attention_cost(work)
         case UnfusedAttention():
             return unfused_attention_cost(work)
         case Pointwise():

@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 
 from ..cost import Cost
-from ..structs import FLOP_PER_FMA, STORED_BYTE, Array, Dtype, Number
+from ..structs import FLOP_PER_FMA, NO_WINDOW, STORED_BYTE, Array, Dtype, Number
 
 SOFTMAX_FLOP = 5.0
 """Vector FLOP per score of a softmax: maximum, subtract, exp, sum, divide."""
@@ -60,6 +60,30 @@ class FusedAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeLatentAttention:
+    """Multi-head latent attention as one operation of a library (DeepSeek-V2, arXiv 2405.04434, section 2.1): the
+    products with W_UK and W_UV and attention between them; sizes as in model.LatentAttention, per device.
+
+    Where the sequences are `decoding`, queries are absorbed into the latent space; otherwise keys and values of every
+    token, cached or new, are expanded from the latents. `weight`, `query`, `cache`: formats of W_UK and W_UV, of
+    queries and outputs, and of the latents.
+    """
+
+    sequences: Number
+    new_token: Number
+    context: Number
+    heads: Array
+    kv_rank: Array
+    rope_dim: Array
+    nope_dim: Array
+    value_dim: Array
+    weight: Dtype
+    query: Dtype
+    cache: Dtype
+    decoding: bool
+
+
+@dataclass(frozen=True, slots=True)
 class UnfusedAttention:
     """One step of plain attention, for each kind of layer; every step reads and writes whole score matrices."""
 
@@ -107,6 +131,31 @@ def fused_attention_cost(work: FusedAttention) -> Cost:
         activation_read_byte=queries * shape.head_dim * STORED_BYTE[shape.query],
         activation_write_byte=queries * shape.value_dim * STORED_BYTE[shape.query],
         kv_read_byte=keys * shape.cache_value * STORED_BYTE[shape.cache],
+    )
+
+
+def whole_latent_attention_cost(work: WholeLatentAttention) -> Cost:
+    """Cost of one operation. Counts the products with W_UK and W_UV (2 · heads · kv_rank · (nope_dim + value_dim) FLOP
+    a row: new tokens where absorbed, all tokens where expanded), exact causal pairs, weights, latents, queries and
+    outputs once. Ignores: what its kernels hand to each other through memory (expanded keys and values, absorbed
+    queries, partial results of split keys).
+    """
+    keys = key_count(work.new_token, work.context, NO_WINDOW)
+    head_pairs = work.sequences * work.heads * causal_pair_count(work.new_token, work.context, NO_WINDOW)
+    weight = work.heads * work.kv_rank * (work.nope_dim + work.value_dim)
+    latent, key = work.kv_rank + work.rope_dim, work.nope_dim + work.rope_dim
+    if work.decoding:
+        projected, pair_value = work.sequences * work.new_token, latent + work.kv_rank
+    else:
+        projected, pair_value = work.sequences * keys, key + work.value_dim
+    queries = work.sequences * work.new_token * work.heads
+    return Cost(
+        matrix_flop=FLOP_PER_FMA * (projected * weight + head_pairs * pair_value),
+        vector_flop=head_pairs * (SOFTMAX_FLOP + SCALE_MASK_FLOP),
+        weight_read_byte=weight * STORED_BYTE[work.weight],
+        activation_read_byte=queries * key * STORED_BYTE[work.query],
+        activation_write_byte=queries * work.value_dim * STORED_BYTE[work.query],
+        kv_read_byte=work.sequences * keys * latent * STORED_BYTE[work.cache],
     )
 
 

@@ -28,7 +28,7 @@ def latent_attention(run: "LayerRun", tape: Tape, attention: LatentAttention, x:
     query_rope, key_rope = tape.step("rope", operations.rope, turned)
     new = tape.library.concat((_split(tape.library, normed, run.shape.sequences, 1), key_rope))
     (latents,) = run.append(tape, (new,), NO_WINDOW)
-    form = {LatentForm.EXPANDED: _expanded, LatentForm.ABSORBED: _absorbed}[run.form.latent]
+    form = {LatentForm.EXPANDED: _expanded, LatentForm.ABSORBED: _absorbed}[run.form.latent]  # never as a whole
     return run.linear(tape, "o_proj", form(run, tape, attention, query[..., :nope], query_rope, latents))
 
 

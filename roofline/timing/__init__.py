@@ -9,7 +9,7 @@ from ..device import Device
 from ..kernels import KernelGroup
 from ..structs import Array, Number
 from .calibrated import calibrated_time
-from .calibration import Band, Calibration, Fitted, KernelFamily, family_of, keys_of
+from .calibration import Band, Calibration, Fitted, KernelFamily, family_of, keys_of, latent_keys
 from .datasheet import WorkingSet, datasheet_time
 from .time import BOUNDS, Bound, Time
 
@@ -23,6 +23,7 @@ __all__ = [
     "Time",
     "WorkingSet",
     "family_of",
+    "latent_keys",
     "sum_over_kernels",
     "time_step",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from ..device import Device
 from ..errors import InfeasibleError
 from ..kernels import Work
-from ..kernels.attention import FusedAttention, UnfusedAttention
+from ..kernels.attention import FusedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertLayer
@@ -22,6 +22,7 @@ from .cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from .cpu_step import cpu_time, products_of, rows_of
 from .decode_attention import DecodeAttentionParameters, decode_attention_time
 from .gemm import GemmParameters, gemm_time
+from .latent_attention import LatentAttentionParameters, latent_attention_time
 from .moe import MoeParameters, moe_time
 from .pointwise import PointwiseParameters, pointwise_time
 from .prefill_attention import PrefillAttentionParameters, prefill_attention_time
@@ -49,29 +50,29 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
             dtype = arithmetic_dtype(work.activation, work.weight)
             time = gemm_time(
                 work.m,
-                work.n * work.copies,
+                work.n,
                 work.k,
                 chip=chip_of(device, dtype),
                 parameters=own,
                 activation=work.activation,
                 weight=work.weight,
                 output=work.output,
+                products=work.copies,
             )
         case Gemm(), QuantisedGemmParameters() as own:
             time = quantised_gemm_time(
                 work.m,
-                work.n * work.copies,
+                work.n,
                 work.k,
                 chip=chip_of(device, work.activation),
                 parameters=own,
                 activation=work.activation,
                 weight=work.weight,
+                products=work.copies,
             )
         case Gemm(), SystolicGemmParameters() as own:
-            value_byte = STORED_BYTE[work.activation]
-            time = systolic_gemm_time(
-                work.m, work.n * work.copies, work.k, value_byte, chip_of(device, work.activation), own
-            )
+            value_byte, chip = STORED_BYTE[work.activation], chip_of(device, work.activation)
+            time = systolic_gemm_time(work.m, work.n, work.k, value_byte, chip, own, work.copies)
         case ExpertLayer(), MoeParameters() as own:
             time = moe_time(
                 work.token,
@@ -90,6 +91,15 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
             PrefillAttentionParameters() | DecodeAttentionParameters() | SystolicAttentionParameters()
         ) as own:
             time = _attention_time(work, device, own)
+        case WholeLatentAttention(), LatentAttentionParameters() as own:
+            # W_UK and W_UV in 16 bits whatever the weights are stored in: libraries widen them once, when they load.
+            time = latent_attention_time(
+                *(work.sequences, work.new_token, work.context),
+                *(work.heads, work.kv_rank, work.rope_dim, work.nope_dim, work.value_dim),
+                kv_byte=STORED_BYTE[work.cache],
+                chip=chip_of(device, work.query),
+                parameters=own,
+            )
         case Collective(), RingParameters() | DirectParameters() as own:
             if device.intra_node is None:
                 raise InfeasibleError(f"link: {device.name} has no link between devices in its profile.")
@@ -99,7 +109,7 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
             time = _pointwise_time(work, device, parameters)
         case UnfusedAttention(shape, step), GemmParameters() as own:
             m, n, k, copies = products_of(shape, step)
-            time = gemm_time(m, n * copies, k, chip=chip_of(device, shape.query), parameters=own)
+            time = gemm_time(m, n, k, chip=chip_of(device, shape.query), parameters=own, products=copies)
         case UnfusedAttention(shape), PointwiseParameters() as own:
             row, byte = rows_of(work)
             time = pointwise_time(row, byte, byte, chip_of(device, shape.query), own)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..kernels import Work
-from ..kernels.attention import FusedAttention, UnfusedAttention, UnfusedStep
+from ..kernels.attention import FusedAttention, UnfusedAttention, UnfusedStep, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -130,7 +130,7 @@ def family_of(work: Work) -> KernelFamily:
             return KernelFamily.GEMM
         case ExpertGemm() | ExpertLayer():
             return KernelFamily.EXPERTS
-        case FusedAttention():
+        case FusedAttention() | WholeLatentAttention():
             return KernelFamily.DECODE_ATTENTION if work.decoding else KernelFamily.PREFILL_ATTENTION
         case UnfusedAttention():
             return KernelFamily.ATTENTION_STEP
@@ -152,10 +152,16 @@ def format_label(operand: Dtype, stored: Dtype) -> str:
     return wide if wide == narrow else f"{wide}/{narrow}"
 
 
+def latent_keys(query: Dtype, cache: Dtype) -> tuple[Key, Key]:
+    """The calibration entries of whole latent attention: of a prefill, and of sequences that decode."""
+    label = format_label(query, cache)
+    return ("latent_prefill", label), ("latent_decode", label)
+
+
 def keys_of(work: Work) -> tuple[Key, ...]:
     """The calibration entries that a kernel needs, in the order in which its parameters are wanted.
 
-    Empty for kernels that no measurement is of (fused attention over latents).
+    Empty for kernels that no measurement is of (attention over latents without the products around it).
     """
     match work:
         case Gemm():
@@ -166,6 +172,8 @@ def keys_of(work: Work) -> tuple[Key, ...]:
             return (("moe", _WEIGHT_ONLY.get(label, label)),)
         case FusedAttention(latent=False):
             return ((str(family_of(work)), format_label(work.shape.query, work.shape.cache)),)
+        case WholeLatentAttention():
+            return (latent_keys(work.query, work.cache)[work.decoding],)
         case Collective():
             return ((str(work.kind), "bf16"),)
         case Pointwise():

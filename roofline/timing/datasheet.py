@@ -15,7 +15,7 @@ from ..cost import Cost
 from ..device import Cpu, Dataflow, Device, Gpu, Link, MemoryLevel, Systolic
 from ..errors import InfeasibleError
 from ..kernels import KernelGroup, Work
-from ..kernels.attention import FusedAttention, UnfusedAttention
+from ..kernels.attention import FusedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective, step_count
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -38,6 +38,8 @@ def operand_dtype(work: Work) -> Dtype | None:
             return arithmetic_dtype(work.weight, work.activation)
         case FusedAttention() | UnfusedAttention():
             return arithmetic_dtype(work.shape.query, work.shape.cache)
+        case WholeLatentAttention():
+            return arithmetic_dtype(work.query, work.cache)
         case Pointwise() | Collective():
             return None
 
@@ -56,6 +58,8 @@ def _padding(work: Work, device: Device) -> Number:
             rows, columns = work.hidden, work.width
         case FusedAttention() | UnfusedAttention():
             rows, columns = work.shape.head_dim, work.shape.value_dim
+        case WholeLatentAttention():
+            rows, columns = work.kv_rank, work.nope_dim + work.value_dim
         case Pointwise() | Collective():
             return 1.0
     return np.ceil(rows / array_row) * array_row * np.ceil(columns / array_column) * array_column / (rows * columns)

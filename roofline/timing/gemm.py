@@ -92,10 +92,12 @@ def gemm_time(
     activation: Dtype = Dtype.BF16,
     weight: Dtype = Dtype.BF16,
     output: Dtype = Dtype.BF16,
+    products: Number = 1.0,
     loop: BenchmarkLoop = MODEL_STEP,
 ) -> Time:
     """Seconds of C[m,n] = A[m,k] · W[n,k]; elementwise over broadcast m, n, k.
 
+    `products`: independent ones of a batched call, each with its own A, W and C; their tiles share the waves.
     Counts 2·m·n·k FLOP at `chip`'s rate (that of the wider of the two formats), A and W read once from DRAM (W from
     cache where the loop keeps it there) and C written once. Ignores alignment of odd sizes, clock throttling, bias and
     activation in the epilogue; a quantise kernel before it is `quantise_time`. Weights stored narrower than A are
@@ -111,7 +113,7 @@ def gemm_time(
         output_byte=STORED_BYTE[output],
         convert_flop=parameters.convert_flop_per_value * widened,
     )
-    return timed_in_blocks(formula, m, n, k, loop.operand_copies, loop.launch_floor_s)
+    return timed_in_blocks(formula, m, n, k, products, loop.operand_copies, loop.launch_floor_s)
 
 
 def quantise_time(
@@ -148,9 +150,10 @@ class _Formula:
     output_byte: float
     convert_flop: float
 
-    def __call__(self, m: Array, n: Array, k: Array, copies: Array, launch_floor_s: Array) -> Time:
+    def __call__(self, m: Array, n: Array, k: Array, products: Array, copies: Array, launch_floor_s: Array) -> Time:
         chip, fitted = self.chip, self.parameters
-        weight, other = n * k * self.weight_byte, m * k * self.activation_byte + m * n * self.output_byte
+        weight = products * n * k * self.weight_byte
+        other = products * m * (k * self.activation_byte + n * self.output_byte)
         usable_cache = fitted.cache_fraction * chip.cache_byte
         dram_byte = missed_fraction(copies * weight + other, usable_cache) * weight
         dram_byte += missed_fraction(weight + other, usable_cache) * other
@@ -159,7 +162,7 @@ class _Formula:
         busy_s = np.full(m.shape, np.inf)
         compute_s, sum_s = np.zeros(m.shape), np.zeros(m.shape)
         for kernel in fitted.library.value.kernels:
-            for candidate_compute_s, candidate_sum_s, considered in self.candidates(kernel, m, n, k):
+            for candidate_compute_s, candidate_sum_s, considered in self.candidates(kernel, m, n, k, products):
                 candidate_s = fourth_power_norm(candidate_compute_s, memory_s) + candidate_sum_s
                 faster = considered & (candidate_s < busy_s)
                 np.copyto(busy_s, candidate_s, where=faster)
@@ -167,12 +170,14 @@ class _Formula:
                 np.copyto(sum_s, candidate_sum_s, where=faster)
 
         dram = must_come_from_dram_byte(weight, other, chip.cache_byte, BenchmarkLoop(copies))
-        roofline_s = np.maximum(FLOP_PER_FMA * m * n * k / chip.flop_per_s, dram / chip.dram_byte_per_s)
+        roofline_s = np.maximum(FLOP_PER_FMA * products * m * n * k / chip.flop_per_s, dram / chip.dram_byte_per_s)
         total_s = np.maximum(np.maximum(fitted.launch_s + busy_s, roofline_s), launch_floor_s)
         overhead_s = np.maximum(fitted.launch_s + sum_s, launch_floor_s)
         return Time(compute_s, memory_s, np.zeros(m.shape), overhead_s, total_s, roofline_s)
 
-    def candidates(self, kernel: TileKernel, m: Array, n: Array, k: Array) -> Iterator[tuple[Array, Array, Mask]]:
+    def candidates(
+        self, kernel: TileKernel, m: Array, n: Array, k: Array, products: Array
+    ) -> Iterator[tuple[Array, Array, Mask]]:
         """Per split that is considered anywhere: seconds in the compute units and to sum the parts, and where it is."""
         chip, fitted, rule = self.chip, self.parameters, self.parameters.library.value
         unit_flop_per_s = chip.flop_per_s / chip.unit_count
@@ -186,7 +191,7 @@ class _Formula:
         fill_flop = fitted.fill_flop_per_byte * rule.k_step_byte
         store_flop = used_m * used_n * self.output_byte / fitted.store_byte_per_flop
 
-        tile_count = np.ceil(m / (kernel.m * kernel.cluster_m)) * kernel.cluster_m * np.ceil(n / kernel.n)
+        tile_count = np.ceil(m / (kernel.m * kernel.cluster_m)) * kernel.cluster_m * np.ceil(n / kernel.n) * products
         all_steps = np.ceil(k / (depth * kernel.k_slices))
         could_grow = (kernel.m < np.minimum(m, rule.large_side)) | (kernel.n < np.minimum(n, rule.large_side))
         could_grow &= 2.0 * kernel.m * kernel.n <= rule.large_area
@@ -207,6 +212,6 @@ class _Formula:
             if split == 1.0:
                 yield compute_s, np.zeros(m.shape), considered
                 continue
-            partial_byte = PARTIAL_SUM_BYTE * split * m * n
+            partial_byte = PARTIAL_SUM_BYTE * split * products * m * n
             sum_s = fitted.split_s + partial_byte / (fitted.feed_byte_per_flop * chip.flop_per_s)
             yield compute_s, sum_s, considered

@@ -29,13 +29,20 @@ def quantised_gemm_time(
     parameters: QuantisedGemmParameters,
     activation: Dtype = Dtype.FP8,
     weight: Dtype = Dtype.FP8,
+    products: Number = 1.0,
     loop: BenchmarkLoop = MODEL_STEP,
 ) -> Time:
     """Seconds to quantise A[m,k] and multiply it with W[n,k]; elementwise. See quantise_time and gemm_time."""
     product = gemm_time(
-        m, n, k, chip=chip, parameters=parameters.product, activation=activation, weight=weight, loop=loop
+        *(m, n, k),
+        chip=chip,
+        parameters=parameters.product,
+        activation=activation,
+        weight=weight,
+        products=products,
+        loop=loop,
     )
-    narrowed = quantise_time(m, k, chip=chip, parameters=parameters.quantise, target=activation)
+    narrowed = quantise_time(m * products, k, chip=chip, parameters=parameters.quantise, target=activation)
     return Time(
         product.compute_s + narrowed.compute_s,
         product.memory_s + narrowed.memory_s,

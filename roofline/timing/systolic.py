@@ -73,23 +73,30 @@ class SystolicAttentionParameters:
 
 
 def systolic_gemm_time(
-    m: Number, n: Number, k: Number, value_byte: float, chip: Chip, parameters: SystolicGemmParameters
+    m: Number,
+    n: Number,
+    k: Number,
+    value_byte: float,
+    chip: Chip,
+    parameters: SystolicGemmParameters,
+    products: Number = 1.0,
 ) -> Time:
     """Seconds of C[m, n] = A[m, k] · W[k, n] with `value_byte` per value, weights from DRAM; elementwise.
 
+    `products`: independent ones of one call, each with operands of its own.
     total = 12-norm of array and DRAM time, plus `input_passes` over A. Ignores: padding to the array (the measured
     rows show none), the compiler's choice of blocks (up to 20 % on single m).
     Source: measured (LLMServingSim, Llama-3.1-8B on one TPU v6e).
     """
-    rows, columns, depth = np.broadcast_arrays(np.float64(m), np.float64(n), np.float64(k))
-    flop = FLOP_PER_FMA * rows * columns * depth
-    byte = value_byte * (columns * depth + rows * depth + rows * columns)
+    rows, columns, depth, calls = np.broadcast_arrays(*(np.float64(size) for size in (m, n, k, products)))
+    flop = FLOP_PER_FMA * calls * rows * columns * depth
+    byte = value_byte * calls * (columns * depth + rows * depth + rows * columns)
     rate = parameters.dram_fraction * chip.dram_byte_per_s
     compute_s = flop / (parameters.matrix_fraction * chip.flop_per_s)
     memory_s = byte / rate
     longer, shorter = np.maximum(compute_s, memory_s), np.minimum(compute_s, memory_s)
     joined_s = longer * (1.0 + (shorter / longer) ** _OVERLAP) ** (1.0 / _OVERLAP)
-    overhead_s = parameters.input_passes * value_byte * rows * depth / rate
+    overhead_s = parameters.input_passes * value_byte * calls * rows * depth / rate
     roofline_s = np.maximum(flop / chip.flop_per_s, byte / chip.dram_byte_per_s)
     return _time(compute_s, memory_s, overhead_s, joined_s + overhead_s, roofline_s)
 

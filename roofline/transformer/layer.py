@@ -12,7 +12,7 @@ from ..kernels.pointwise import PointwiseKind
 from ..model import Attention, LatentAttention, Layer, Mlp, Model, Moe, Norm, Position
 from ..structs import NO_WINDOW, STORED_BYTE
 from ..workload import AttentionKind, Parallelism, Precision
-from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
+from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, LatentRow, PointwiseRow, Row, StepRow
 
 NORM_FLOP = {Norm.RMS: 4.0, Norm.LAYER: 7.0}
 """Vector FLOP per value. RMS: square, add, scale, weight. Layer: add, subtract, square, add, scale, weight, bias."""
@@ -27,10 +27,12 @@ ROPE_FLOP = 3.0
 class LatentForm(StrEnum):
     """How MLA runs: `expanded` builds keys and values per head from the latents (prefill); `absorbed` folds those
     matrices into queries and outputs and attends over the latents themselves (decode). arXiv 2405.04434, section 2.1.
+    `whole`: one operation of a library, absorbed for sequences that decode and expanded for others.
     """
 
     EXPANDED = "expanded"
     ABSORBED = "absorbed"
+    WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,9 @@ def _latent_attention(setting: Setting, attention: LatentAttention) -> Iterator[
             )
             yield from _inner_attention(setting, absorbed)
             yield up._replace(name="v_absorb", n=attention.value_dim, k=attention.kv_rank, copies=heads)
+        case LatentForm.WHOLE:
+            sizes = (attention.kv_rank, attention.rope_dim, attention.nope_dim, attention.value_dim)
+            yield LatentRow("attention", 0, heads, *sizes, precision.weights, stream, precision.kv)
     yield setting.gemm("o_proj", hidden, heads * attention.value_dim)
 
 

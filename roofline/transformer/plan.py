@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InfeasibleError
-from ..kernels import KernelGroup
-from ..kernels.attention import AttentionShape, FusedAttention, UnfusedAttention
+from ..kernels import Attended, KernelGroup
+from ..kernels.attention import AttentionShape, FusedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -21,7 +21,17 @@ from ..model import Attention, Layer, Mlp, Model, Moe
 from ..structs import Array, Number
 from ..workload import AttentionKind, Batch, Parallelism, Precision, Sequences
 from .layer import LatentForm, Setting, embedding_rows, head_rows, layer_rows, stage_send_rows
-from .rows import AttentionRow, CollectiveRow, ExpertLayerRow, ExpertRow, GemmRow, PointwiseRow, Row, StepRow
+from .rows import (
+    AttentionRow,
+    CollectiveRow,
+    ExpertLayerRow,
+    ExpertRow,
+    GemmRow,
+    LatentRow,
+    PointwiseRow,
+    Row,
+    StepRow,
+)
 
 
 class Counted(NamedTuple):
@@ -48,7 +58,7 @@ class Template:
     @property
     def varies_with_context(self) -> bool:
         """Whether its times depend on how much of the sequences is cached."""
-        return self.attended or isinstance(self.sample, AttentionRow)
+        return self.attended or isinstance(self.sample, AttentionRow | LatentRow)
 
     def only(self, chosen: NDArray[np.bool_]) -> "Template":
         """Those of its rows for which `chosen` holds."""
@@ -103,7 +113,7 @@ class Plan:
         """The kernels that depend on how much of the sequences is cached: attention, and what expands MLA's latents."""
         groups = []
         for template in self.templates:
-            if isinstance(template.sample, AttentionRow):
+            if isinstance(template.sample, AttentionRow | LatentRow):
                 groups += [
                     _group(template, _attention_work(template, part), f"[{i}]" if len(batch) > 1 else "")
                     for i, part in enumerate(batch)
@@ -202,6 +212,8 @@ def _structure(row: StepRow) -> tuple[Any, ...]:
             return row.weight, row.activation, row.output
         case AttentionRow():
             return row.query, row.cache, row.causal, row.latent, row.step
+        case LatentRow():
+            return row.weight, row.query, row.cache
         case PointwiseRow():
             return ()
         case CollectiveRow():
@@ -242,13 +254,27 @@ def _group(template: Template, work: Any, suffix: str = "") -> KernelGroup:
     return KernelGroup(names, template.order, template.count, work)
 
 
-def _attention_work(template: Template, part: Sequences) -> FusedAttention | UnfusedAttention:
+def _attention_work(template: Template, part: Sequences) -> Attended:
     row = template.sample
+    sequences, new_token, context = (
+        np.asarray(size, dtype=np.float64)[..., None] for size in (part.count, part.new_token, part.context)
+    )
+    if isinstance(row, LatentRow):
+        return WholeLatentAttention(
+            sequences=sequences,
+            new_token=new_token,
+            context=context,
+            weight=row.weight,
+            query=row.query,
+            cache=row.cache,
+            decoding=part.decoding,
+            **template.shape,
+        )
     assert isinstance(row, AttentionRow)
     shape = AttentionShape(
-        sequences=np.asarray(part.count, dtype=np.float64)[..., None],
-        new_token=np.asarray(part.new_token, dtype=np.float64)[..., None],
-        context=np.asarray(part.context, dtype=np.float64)[..., None],
+        sequences=sequences,
+        new_token=new_token,
+        context=context,
         query=row.query,
         cache=row.cache,
         causal=row.causal,
@@ -270,5 +296,5 @@ def _row_work(template: Template, count: Array) -> Gemm | ExpertGemm | ExpertLay
             return Pointwise(row=count, kinds=template.kinds, **shape)
         case CollectiveRow():
             return Collective(kind=row.kind, row=count, **shape)
-        case AttentionRow():
+        case AttentionRow() | LatentRow():
             raise TypeError("attention rows take the shape of their sequences, not a row count")

@@ -88,6 +88,21 @@ class AttentionRow(NamedTuple):
     step: UnfusedStep | None
 
 
+class LatentRow(NamedTuple):
+    """Latent attention with the products around it as one operation; see kernels.attention.WholeLatentAttention."""
+
+    name: str
+    order: int
+    heads: float
+    kv_rank: float
+    rope_dim: float
+    nope_dim: float
+    value_dim: float
+    weight: Dtype
+    query: Dtype
+    cache: Dtype
+
+
 class PointwiseRow(NamedTuple):
     """Work linear in rows; see kernels.pointwise.Pointwise."""
 
@@ -114,4 +129,4 @@ class CollectiveRow(NamedTuple):
     row: Row = Row.TOKEN
 
 
-StepRow = GemmRow | ExpertRow | ExpertLayerRow | AttentionRow | PointwiseRow | CollectiveRow
+StepRow = GemmRow | ExpertRow | ExpertLayerRow | AttentionRow | LatentRow | PointwiseRow | CollectiveRow

@@ -64,11 +64,11 @@ def test_before_other_libraries_the_default_fills_in():
 
 
 def test_a_library_that_a_device_is_not_calibrated_for_is_refused():
-    with pytest.raises(RooflineError, match="backend: 'vlm' .*'vllm'"):
+    with pytest.raises(RooflineError, match=r"backend: 'vlm' .*'vllm'"):
         load_calibration(load_target("h100-sxm"), "vlm")
     with pytest.raises(RooflineError, match="epyc-9654 is calibrated for no library"):
         load_calibration(load_target("epyc-9654"), "vllm")
-    with pytest.raises(RooflineError, match="mine: calibration.backend: 'torch' is not accepted. .*one of vllm"):
+    with pytest.raises(RooflineError, match=r"mine: calibration.backend: 'torch' is not accepted. .*one of vllm"):
         calibration_of(made("vllm", default="torch"), "mine")
 
 

@@ -54,6 +54,29 @@ def test_one_wave_of_full_tiles_by_hand() -> None:
     assert fp8(256, 128, 1280) == pytest.approx(expected, rel=1e-9)
 
 
+def test_products_of_a_batched_call_have_operands_and_tiles_of_their_own() -> None:
+    # 33 products of 256 x 256 outputs have the tiles of one of 256 x 8448.
+    shape = {"chip": FAST_DRAM, "parameters": EXACT, "activation": Dtype.FP8, "weight": Dtype.FP8}
+    time = gemm_time(256.0, 256.0, 1280.0, products=33.0, **shape)
+    assert time.total_s == pytest.approx(fp8(256, 256 * 33, 1280), rel=1e-12)
+    # Absorbed MLA, 128 heads, 64 tokens: queries [64, 128] and [128, 512] a head, in bf16, results [64, 512].
+    byte = 128 * 2 * (64 * 128 + 128 * 512 + 64 * 512)
+    heads = gemm_time(64.0, 512.0, 128.0, chip=H100, parameters=GemmParameters(), products=128.0)
+    assert heads.roofline_s == pytest.approx(byte / 3350e9, rel=1e-12)
+    assert heads.total_s > heads.roofline_s
+
+
+@given(sizes, sizes, sizes, st.integers(1, 512).map(float), libraries)
+def test_a_batched_call_takes_no_longer_than_its_products_one_by_one(
+    m: float, n: float, k: float, products: float, library: TileLibrary
+) -> None:
+    parameters = GemmParameters(library=library)
+    one = gemm_time(m, n, k, chip=H100, parameters=parameters)
+    batched = gemm_time(m, n, k, chip=H100, parameters=parameters, products=products)
+    assert batched.roofline_s * (1 + 1e-12) >= one.roofline_s * products * (1 - 1e-12)
+    assert one.total_s * (1 - 1e-9) <= batched.total_s
+
+
 def test_a_row_too_many_costs_a_wave() -> None:
     # 66 tiles of N: 2 x 66 fill 132 units once. One more row: clusters of two along M make it 4 x 66, two waves.
     one_wave, two_waves = fp8([256, 257], 128 * 66, 1280)

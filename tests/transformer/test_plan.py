@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from roofline.cost import COST_FIELDS
 from roofline.errors import InfeasibleError
-from roofline.kernels.attention import FusedAttention, UnfusedAttention
+from roofline.kernels.attention import FusedAttention, UnfusedAttention, WholeLatentAttention
 from roofline.kernels.gemm import Gemm
 from roofline.kernels.moe import ExpertGemm, ExpertLayer
 from roofline.model import Attention, Layer, Mlp
 from roofline.parameters import Role, model_tensors
+from roofline.structs import STORED_BYTE
 from roofline.timing import WorkingSet
 from roofline.timing.datasheet import datasheet_time
 from roofline.transformer import LatentForm, plan, stage_layers
@@ -21,7 +22,7 @@ from roofline.workload import AttentionKind, Parallelism, Precision, Sequences, 
 from tests.builders import DENSE, LATENT, MIXTURE, SLIDING, device, model
 
 FUSED, UNFUSED = AttentionKind.FUSED, AttentionKind.UNFUSED
-EXPANDED, ABSORBED = LatentForm.EXPANDED, LatentForm.ABSORBED
+EXPANDED, ABSORBED, WHOLE = LatentForm
 
 
 def step(of, batch, spread=None, attention=FUSED, latent=EXPANDED, precision=None):
@@ -54,6 +55,8 @@ def test_gemms_read_every_linear_parameter_once(of, attention, latent):
     for group in step(of, (decode(1.0, 8.0),), attention=attention, latent=latent):
         if isinstance(group.work, Gemm):
             read += (group.work.n * group.work.k * group.work.copies * group.count[0]).sum()
+        if isinstance(group.work, WholeLatentAttention):
+            read += (group.cost.weight_read_byte * group.count[0]).sum() / STORED_BYTE[group.work.weight]
     assert read == elements
 
 
@@ -100,9 +103,30 @@ def test_absorbed_latent_attention_by_hand():
     assert group.cost.kv_write_byte[i] == 2 * 40 * 2
 
 
+@pytest.mark.parametrize(("batch", "form"), [((decode(2.0, 99.0),), ABSORBED), ((prefill(2.0, 99.0),), EXPANDED)])
+def test_whole_latent_attention_does_what_its_products_do(batch, form):
+    apart, whole = (step(model(LATENT), batch, latent=latent) for latent in (form, WHOLE))
+    assert not {"q_absorb", "v_absorb", "kv_b_proj"} & rows(whole).keys()
+    for field in ("matrix_flop", "vector_flop", "weight_read_byte"):
+        assert total(whole, field) == pytest.approx(total(apart, field), rel=1e-12)
+    for field in ("kv_read_byte", "activation_write_byte"):  # what is handed on inside is not counted
+        assert total(whole, field) <= total(apart, field)
+
+
+def test_in_a_mixed_step_only_what_decodes_is_absorbed():
+    found = rows(step(model(LATENT), (prefill(1.0, 64.0), decode(8.0, 1000.0)), latent=WHOLE))
+    (new, i), (old, j) = found["attention[0]"], found["attention[1]"]
+    assert not new.work.decoding and old.work.decoding
+    # Expanded: 64 rows through W_UK and W_UV, 64·65/2 pairs of 24 and 16 values; absorbed: 8 rows, 1001 latents each.
+    weight, pair = 8 * 32 * (16 + 16), 8 * (16 + 8 + 16)
+    assert new.cost.matrix_flop[i] == 2 * (64 * weight + 64 * 65 / 2 * pair)
+    assert old.cost.matrix_flop[j] == 2 * (8 * weight + 8 * 1001 * 8 * (32 + 8 + 32))
+    assert old.cost.kv_read_byte[j] == 8 * 1001 * (32 + 8) * 2
+
+
 def test_both_forms_of_latent_attention_agree_on_the_rest():
     kept = ("q_a_proj", "q_b_proj", "kv_a_proj", "o_proj", "gate_up_proj", "down_proj", "lm_head")
-    one, other = (rows(step(model(LATENT), (decode(2.0, 50.0),), latent=form)) for form in LatentForm)
+    one, other = (rows(step(model(LATENT), (decode(2.0, 50.0),), latent=form)) for form in (EXPANDED, ABSORBED))
     for name in kept:
         assert one[name][0].cost.matrix_flop[one[name][1]] == other[name][0].cost.matrix_flop[other[name][1]]
 
