@@ -269,7 +269,7 @@ def readme(records, others, moved):
 def render():
     for device in PAGES:
         path = REPORTS / f"validation-{device}.json"
-        write_page(json.loads(path.read_text("utf-8")), path.with_suffix(".html"))
+        write_page(json.loads(path.read_text("utf-8")), path.with_suffix(".html"), plotly="plotly.js")
         print(f"wrote {path.with_suffix('.html')}")
 
 

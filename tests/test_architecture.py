@@ -30,7 +30,7 @@ SIDE = {
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
     "api": {"io"}.union(*LAYERS),
-    "report": {"prediction", "io", "serving"},
+    "report": {"prediction", "sweep", "io", "serving"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]

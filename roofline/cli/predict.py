@@ -1,20 +1,24 @@
 """`roofline predict`: one prediction on the screen, as JSON, CSV or a page."""
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..api import predict_each
+from ..api import predict_each, split_device
 from ..errors import InfeasibleError, RooflineError
 from ..io.files import write_text
 from ..report.record import prediction_record
 from .options import takes_scenario
 from .scenario import Request
 from .screen import detail_tables, first_screen, summary_table
+
+if TYPE_CHECKING:
+    from ..prediction import Prediction
 
 
 @takes_scenario
@@ -30,9 +34,12 @@ def predict_command(
         raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
     command = shlex.join(["roofline", *sys.argv[1:]])
     records, refused = [], []
+    single = math.prod(map(len, asked.numbers.values())) == 1
     for found in predict_each(asked.model, asked.device, asked.numbers, asked.names):
         if isinstance(found, InfeasibleError):
             refused.append(found)
+        elif single and (json_ or html is not None):
+            records.append(full_record(found, command, asked.model, asked.device))
         else:
             records.append(prediction_record(found, command))
     if not records:
@@ -59,6 +66,21 @@ def predict_command(
         typer.echo(f"left out, infeasible: {reason}", err=True)
     if refused or not all(record["fits"] for record in records):
         raise typer.Exit(1)
+
+
+def full_record(found: "Prediction", command: str, model: str, device: str) -> dict[str, Any]:
+    """The record of --json and of pages: with what a page draws around the prediction, and the sources of its facts."""
+    from ..io.sources import sources_of
+    from ..sweep import batch_curve, decode_map
+
+    decodes = found.decode is not None
+    return prediction_record(
+        found,
+        command,
+        decode_map=decode_map(found) if decodes else None,
+        batch_curve=batch_curve(found) if decodes else None,
+        sources=sources_of(model, split_device(device)[0]),
+    )
 
 
 def _list(records: list[dict[str, Any]]) -> dict[str, Any]:

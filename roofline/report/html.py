@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,28 @@ def _span(pair: Any) -> str:
     return " to ".join(map(text.seconds, pair)) if isinstance(pair, list) else text.plain(pair)
 
 
+_CITED = (
+    (r"([A-Za-z0-9-]{1,39}/[\w.-]{1,99}) @([0-9a-f]{7,40})\b", "https://github.com/{}/tree/{}"),
+    (r"([A-Za-z0-9-]{1,39}/[\w.-]{1,99})(?= \(\d{4}-\d\d-\d\d\),)", "https://github.com/{}"),
+    (r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,12}/[\w./~%+-]*[\w/])", "https://{}"),
+)
+"""How a citation names a repository (with its commit, or the day it was read) or a web page, and where that is."""
+
+
+def _linked(citation: Any) -> Any:
+    """A citation with the repository or web page that it names as a link; else the text as it is."""
+    from markupsafe import Markup, escape
+
+    held = str(citation)
+    for pattern, address in _CITED:
+        if found := re.search(rf"\b{pattern}", held, re.ASCII):
+            link = Markup('<a href="{}" rel="noopener noreferrer">{}</a>').format(
+                address.format(*found.groups()), found.group()
+            )
+            return escape(held[: found.start()]) + link + escape(held[found.end() :])
+    return held
+
+
 PLOTLY = Path(__file__).parent / "static" / "plotly-cartesian.min.js"
 """plotly.js 4.1.1, its bundle of two-dimensional charts (MIT licence beside it), as its publisher ships it.
 
@@ -100,7 +123,7 @@ def html_of(contents: Contents, plotly: str = "") -> str:
     environment.filters.update({f.__name__: _unbroken(f) for f in with_unit})
     environment.filters.update({f.__name__: f for f in (text.number, text.count, text.clip)})
     environment.filters["bound"] = lambda name: _BOUND.get(str(name), name)
-    environment.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite)
+    environment.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite, linked=_linked)
     sources = [_source(path) for path in (*(() if plotly else (PLOTLY,)), _TEMPLATES / "page.js")]
     return environment.get_template(contents.template).render(
         record=contents.record,

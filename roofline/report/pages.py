@@ -23,17 +23,17 @@ _LARGEST_RECORD_BYTE = 100_000_000
 def render(record: Record, plotly: str = "") -> str:
     """The page of `record`. The record that it embeds gives the same page again.
 
-    `plotly`: the name of a copy of plotly.js beside the page, for folders of many pages; "" puts it into the page.
+    `plotly`: the name of a copy of html.PLOTLY beside the page, for folders of many pages; "" puts it into the page.
     Errors: RooflineError for a schema without a page, or a record with a part missing or of the wrong kind.
     """
     return html_of(_contents(record), plotly)
 
 
-def write_page(record: Record, path: Path) -> None:
+def write_page(record: Record, path: Path, plotly: str = "") -> None:
     """Writes the page of `record`. Errors: as `render`, or where `path` cannot be written."""
     from ..io.files import write_text
 
-    write_text(path, render(record))
+    write_text(path, render(record, plotly))
 
 
 def read_record(path: Path) -> dict[str, Any]:

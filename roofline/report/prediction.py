@@ -1,9 +1,11 @@
 """The page of a prediction: a pure rendering of the record that it holds."""
 
-from .figures import memory, roofline, time_by_kernel, unplaced
+from .figures import Figure
 from .html import Contents
-from .parts import LIST, OBJECT, ROWS, Record, check_parts, plain
-from .tables import band_table, kernel_table
+from .kernel_figures import longest, roofline, unplaced, waterfall
+from .parts import LIST, OBJECT, ROWS, Record, check_parts, listed, plain
+from .scenario_figures import decode_map, latency_and_throughput, memory
+from .tables import band_table, fact_table, kernel_table
 
 _PARTS = {
     "scenario": OBJECT,
@@ -18,6 +20,10 @@ _PARTS = {
     "band": OBJECT,
     "band.families": OBJECT,
     "band.families.*": OBJECT,
+    "decode_map?": OBJECT,
+    "batch_curve?": OBJECT,
+    "sources?": OBJECT,
+    "sources.facts?": ROWS,
     "flips": ROWS,
     "roofs": OBJECT,
     "roofs.matrix_flop_per_s": OBJECT,
@@ -33,16 +39,31 @@ def contents(record: Record) -> Contents:
     record = plain(record)
     phases = {name: phase for name, phase in record["phases"].items() if phase}
     figures = {"roofline-plot": roofline(record)}
-    figures |= {f"time-{i}": time_by_kernel(phase) for i, phase in enumerate(phases.values())}
+    figures |= {f"time-{i}": waterfall(phase) for i, phase in enumerate(phases.values())}
     figures["memory-plot"] = memory(record["memory"])
+    batch = record["scenario"].get("batch")
+    around = {
+        "map-plot": decode_map(record["decode_map"], batch) if record.get("decode_map") else None,
+        "curve-plot": _curve(record, batch) if record.get("batch_curve") else None,
+    }
+    figures |= {name: figure for name, figure in around.items() if figure is not None}
+    sources = record.get("sources") or {}
     shown = {
         "phases": phases,
+        "top": {name: longest(phase) for name, phase in phases.items()},
         "tables": [kernel_table(name, phase) for name, phase in phases.items()],
         "bands": band_table(record["band"]),
+        "facts_table": fact_table(listed(sources, "facts")),
         "unplaced": unplaced(record),
+        "drawn": set(figures),
         "provenance": {
             **{name: record.get(name) for name in ("model", "device", "schema")},
             **{name: held for name, held in record["provenance"].items() if name != "command"},
         },
     }
     return Contents("prediction.html.j2", record, figures, shown)
+
+
+def _curve(record: Record, batch: object) -> Figure | None:
+    name = str(record.get("device"))
+    return latency_and_throughput({name: record["batch_curve"]}, chosen={name: batch})

@@ -1,11 +1,17 @@
 """A prediction as a plain record: stable, versioned, SI units in the keys. JSON, CSV and pages are made from it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..device import Device
 from ..economics import TokenCost
 from ..prediction import Phase, Prediction
+
+if TYPE_CHECKING:
+    from ..structs import Array
+    from ..sweep import BatchCurve, DecodeMap
 
 SCHEMA = "roofline.prediction/1"
 
@@ -98,10 +104,57 @@ def site_record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def prediction_record(prediction: Prediction, command: str = "") -> dict[str, Any]:
+def _levels(device: Device) -> list[dict[str, Any]]:
+    """Memory levels above DRAM whose bandwidth the profile states, the slowest first."""
+    named = (("cache", device.last_level_cache), ("on-chip memory", device.on_chip))
+    return [
+        {"name": name, "capacity_byte": level.capacity_byte, "byte_per_s": level.bandwidth_byte_per_s}
+        for name, level in named
+        if level is not None and level.bandwidth_byte_per_s is not None
+    ]
+
+
+def _digits(values: "Array") -> Any:
+    """Values with four significant digits, nested as the array is: enough for a figure."""
+    return (
+        [float(f"{value:.4g}") for value in values.tolist()] if values.ndim == 1 else [_digits(row) for row in values]
+    )
+
+
+def _map(found: "DecodeMap") -> dict[str, Any]:
+    return {
+        "batch": found.batch.tolist(),
+        "context": found.context.tolist(),
+        "tpot_s": _digits(found.tpot_s),
+        "bound": found.bound.tolist(),
+        "max_batch": found.max_batch.tolist(),
+        "scenario_context": found.scenario_context,
+    }
+
+
+def _curve(found: "BatchCurve") -> dict[str, Any]:
+    return {
+        "batch": found.batch.tolist(),
+        "ttft_s": _digits(found.ttft_s),
+        "tpot_s": _digits(found.tpot_s),
+        "output_token_per_s": _digits(found.batch / found.tpot_s),
+        "fits": found.fits.tolist(),
+    }
+
+
+def prediction_record(
+    prediction: Prediction,
+    command: str = "",
+    *,
+    decode_map: "DecodeMap | None" = None,
+    batch_curve: "BatchCurve | None" = None,
+    sources: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The record of `prediction`: JSON-ready, `schema` roofline.prediction/1.
 
-    `command`: the command line that made it, kept so that a page can say how to reproduce itself.
+    `command`: the command line that made it, kept so that a page can say how to reproduce itself. The rest is what
+    --json and --html add to a single prediction: its surroundings, and where its facts are from (io.sources); null
+    where it is not given.
     """
     scenario, capacity, device = prediction.scenario, prediction.capacity, prediction.device
     spread, held = scenario.parallelism, capacity.footprint
@@ -162,9 +215,13 @@ def prediction_record(prediction: Prediction, command: str = "") -> dict[str, An
             "matrix_flop_per_s": {str(dtype): rate for dtype, rate in device.matrix_flop_per_s.items()},
             "vector_flop_per_s": device.vector_flop_per_s,
             "dram_byte_per_s": dram.bandwidth_byte_per_s,
+            "levels": _levels(device),
         },
+        "decode_map": None if decode_map is None else _map(decode_map),
+        "batch_curve": None if batch_curve is None else _curve(batch_curve),
         "not_modelled": list(prediction.not_modelled),
         "assumptions": list(prediction.assumptions),
+        "sources": sources,
         "provenance": {
             "package_version": __version__,
             "profile_digest": device.digest,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import format as text
-from .figures import step_s
+from .kernel_figures import step_s
 from .parts import Record
 
 
@@ -59,6 +59,20 @@ _BAND_COLUMNS = (
     Column("high", "to", "", "upper end of measured over predicted time"),
     Column("source", "found on", None, "the measurements behind it"),
 )
+
+
+_FACT_COLUMNS = (
+    Column("fact", "fact", None, "field of the device's profile"),
+    Column("printed", "as printed", None, "the figure as its source prints it, or arithmetic on printed figures"),
+    Column("kind", "kind", None, "datasheet, measured, derived from printed figures, or assumed"),
+    Column("source", "source", None, "where the figure is from"),
+    Column("date", "date", None, "when it held, where that matters"),
+)
+
+
+def fact_table(facts: Sequence[Record]) -> Table:
+    """Every fact of a device's profile with what its source prints."""
+    return table("facts", "Facts of the device, each with its source", _FACT_COLUMNS, facts)
 
 
 def kernel_table(name: str, phase: Record) -> Table:

@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from math import ceil, floor, log10
+from math import log10
 from typing import Any
 
-from .figures import LIMIT, NEUTRAL, SMALL, Figure, axis, layout, safe
-from .format import clip, finite, percent, seconds
+from .figures import LIMIT, NEUTRAL, SMALL, Figure, axis, colour, layout, line, log_axis, safe, symbol
+from .format import clip, finite, percent
 from .parts import Record, listed
-
-_COLOUR = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-_SYMBOL = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
-"""One for each format of a family, in the order of the record; Okabe and Ito, as in figures."""
 
 _MARGINS = ((1.1, "10 %", "dash"), (1.25, "25 %", "dot"))
 _HEIGHT = 400
@@ -24,23 +20,15 @@ def measured_and_predicted(series: Sequence[Record]) -> Figure:
     placed = [(entry, _points(entry)) for entry in series]
     ends = [x for _, points in placed for point in points for x in point[:2]] or [1e-6, 1e-3]
     low, high = 0.7 * min(ends), 1.4 * max(ends)
-    lines = [_line("prediction = measurement", (low, high), (low, high), "solid", legend=False)]
+    lines = [line("prediction = measurement", [low, high], [low, high])]
     for factor, name, dash in _MARGINS:
         for over in (factor, 1.0 / factor):
             shown = over == factor
-            lines.append(_line(f"± {name}", (low, high), (over * low, over * high), dash, legend=shown))
+            off = line(f"± {name}", [low, high], [over * low, over * high], line={"dash": dash})
+            lines.append({**off, "showlegend": shown})
     data = [*lines, *(_markers(entry, points, i, 1) for i, (entry, points) in enumerate(placed)), *_crosses(placed)]
-    across, up = (_time_axis(title, low, high) for title in ("measured", "predicted"))
+    across, up = (log_axis(title, low, high, "s") for title in ("measured", "predicted"))
     return {"data": data, "layout": layout(height=_HEIGHT, xaxis=across, yaxis={**up, "automargin": True})}
-
-
-def _time_axis(title: str, low: float, high: float) -> Figure:
-    """A logarithmic axis of seconds, with a tick for every decade, or for 1, 2 and 5 in each where there are few."""
-    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
-    steps = (1.0, 2.0, 5.0) if len(decades) < 5 else (1.0,)
-    ticks = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
-    names = [seconds(tick) for tick in ticks]
-    return axis(title, type="log", range=[log10(low), log10(high)], tickvals=ticks, ticktext=names, tickfont=SMALL)
 
 
 def error_by_size(series: Sequence[Record], families: Sequence[Record]) -> Figure:
@@ -54,7 +42,6 @@ def error_by_size(series: Sequence[Record], families: Sequence[Record]) -> Figur
     for i, family in enumerate(families):
         bins = [row for row in listed(family, "by_size") if isinstance(row, Mapping) and finite(row.get("median_s"))]
         x = [row["median_s"] for row in bins]
-        colour = _COLOUR[i % len(_COLOUR)]
         name = safe(clip(family.get("dtype"), 24))
         for key, title, sign, dash in (
             ("bias", "median", 100.0, "solid"),
@@ -68,8 +55,8 @@ def error_by_size(series: Sequence[Record], families: Sequence[Record]) -> Figur
                     "name": f"{name}, {title}",
                     "x": x,
                     "y": y,
-                    "line": {"color": colour, "width": 2, "dash": dash},
-                    "marker": {"size": 4, "color": colour},
+                    "line": {"color": colour(i), "width": 2, "dash": dash},
+                    "marker": {"size": 4, "color": colour(i)},
                     "hoverinfo": "name+y",
                     "showlegend": False,
                 }
@@ -78,7 +65,7 @@ def error_by_size(series: Sequence[Record], families: Sequence[Record]) -> Figur
         "data": data,
         "layout": layout(
             height=_HEIGHT,
-            xaxis=_time_axis("measured", 0.7 * min(measured), 1.4 * max(measured)),
+            xaxis=log_axis("measured", 0.7 * min(measured), 1.4 * max(measured), "s"),
             yaxis=axis("predicted / measured − 1, %", range=[-105.0, top], automargin=True),
             shapes=[
                 _level(100.0 * (bound - 1.0), dash) for factor, _, dash in _MARGINS for bound in (factor, 2 - factor)
@@ -105,9 +92,9 @@ def errors(families: Sequence[Record]) -> Figure:
             "showlegend": False,
         }
     ]
-    for key, title, colour, symbol in (
-        ("median_ape", "this prediction", _COLOUR[0], "circle"),
-        ("roofline_median_ape", "bare roofline", _COLOUR[5], "x"),
+    for key, title, fill, shape in (
+        ("median_ape", "this prediction", colour(0), "circle"),
+        ("roofline_median_ape", "bare roofline", colour(5), "x"),
     ):
         bars.append(
             {
@@ -116,7 +103,7 @@ def errors(families: Sequence[Record]) -> Figure:
                 "name": title,
                 "x": found[key],
                 "y": rows,
-                "marker": {"color": colour, "symbol": symbol, "size": 10},
+                "marker": {"color": fill, "symbol": shape, "size": 10},
                 "hovertext": [f"{_title(family)}: {percent(family.get(key))}" for family in families],
                 "hoverinfo": "text",
             }
@@ -140,7 +127,7 @@ def coverage(families: Sequence[Record], target: object) -> Figure:
         "insidetextanchor": "start",
         "hovertext": [f"{_title(family)}: {percent(family.get('coverage'))}" for family in families],
         "hoverinfo": "text",
-        "marker": {"color": _COLOUR[4]},
+        "marker": {"color": colour(4)},
         "showlegend": False,
     }
     lines = [] if promised is None else [{**_level(0.0, "dash"), **_upright(100.0 * promised)}]
@@ -173,13 +160,13 @@ def _points(entry: Record) -> list[Point]:
     columns = [listed(entry, name) for name in ("measured_s", "predicted_s", "source", "line")]
     sources, faster = listed(entry, "sources"), set(map(str, listed(entry, "excluded")))
     found = []
-    for i, (measured, predicted, source, line) in enumerate(zip(*columns, strict=False)):
+    for i, (measured, predicted, source, at) in enumerate(zip(*columns, strict=False)):
         x, y = finite(measured), finite(predicted)
         if x and y and x > 0.0 and y > 0.0:
             known = isinstance(source, int) and 0 <= source < len(sources)
             name = str(sources[source]) if known else "row"
             # of a path only the end, which tells the files of one set apart
-            found.append((x, y, safe(f"{'/'.join(name.split('/')[-3:])[-60:]}:{line}"), str(i) in faster))
+            found.append((x, y, safe(f"{'/'.join(name.split('/')[-3:])[-60:]}:{at}"), str(i) in faster))
     return found
 
 
@@ -196,8 +183,8 @@ def _markers(entry: Record, points: Sequence[Point], position: int, figure: int)
         "text": [point[2] for point in kept] if figure == 1 else [],
         "hoverinfo": "text+x+y" if figure == 1 else "x+y",
         "marker": {
-            "color": _COLOUR[position % len(_COLOUR)],
-            "symbol": _SYMBOL[position % len(_SYMBOL)],
+            "color": colour(position),
+            "symbol": symbol(position),
             "size": 4,
             "opacity": 0.5,
         },
@@ -221,19 +208,6 @@ def _crosses(placed: Sequence[tuple[Record, Sequence[Point]]]) -> list[Figure]:
             "marker": {"color": LIMIT, "symbol": "x", "size": 7},
         }
     ]
-
-
-def _line(name: str, x: Sequence[float], y: Sequence[float], dash: str, *, legend: bool) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "hoverinfo": "skip",
-        "showlegend": legend,
-        "line": {"color": NEUTRAL, "width": 1, "dash": dash},
-    }
 
 
 def _level(y: float, dash: str) -> Figure:

@@ -84,7 +84,11 @@ def test_a_bad_trace_is_refused_with_its_place(tmp_path: Path, text: str, said: 
 
 def test_files_that_are_no_text_or_not_there_are_refused(tmp_path: Path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x01" * 10)
-    for path, said in ((tmp_path / "binary", "not a readable"), (tmp_path / "none", "No such file"), (tmp_path, "read")):
+    for path, said in (
+        (tmp_path / "binary", "not a readable"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path, "read"),
+    ):
         with pytest.raises(RooflineError, match=said):
             read_trace(path)
 
@@ -111,7 +115,9 @@ def test_a_log_is_put_on_the_clock_of_its_arrivals(tmp_path: Path):
     assert log.tpot_s[0] == 1.0 and np.isnan(log.tpot_s[1])
     assert log.makespan_s == 4.0
     assert (log.settings.engine, log.settings.max_sequence, log.settings.tp) == ("vllm", 128, None)
-    assert is_request_log(tmp_path) and is_request_log(tmp_path / "requests.jsonl") and not is_request_log(Path("x.csv"))
+    assert (
+        is_request_log(tmp_path) and is_request_log(tmp_path / "requests.jsonl") and not is_request_log(Path("x.csv"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import roofline
+from roofline.cli.predict import full_record
 from roofline.errors import RooflineError
-from roofline.report import figures
+from roofline.report import kernel_figures, scenario_figures
 from roofline.report.html import script_json
 from roofline.report.pages import render
 from roofline.report.tables import kernel_table
@@ -34,7 +35,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
     prediction = roofline.predict("llama-3.1-8b", "h100-sxm:2")
-    return json.loads(json.dumps(roofline.prediction_record(prediction, COMMAND)))
+    return json.loads(json.dumps(full_record(prediction, COMMAND, "llama-3.1-8b", "h100-sxm:2")))
 
 
 class Page(HTMLParser):
@@ -101,7 +102,7 @@ def test_the_embedded_record_is_the_record_and_renders_to_the_same_page(record: 
 
 def test_the_first_screen_is_the_answer(record: dict[str, Any]) -> None:
     shown = re.sub(r"\s+", " ", Page(render(record)).shown)
-    answer = shown[: shown.index("every kernel under the device's limits")]
+    answer, _, evidence = shown.partition("Roofline: every kernel under the device's limits")
     for expected in (
         "TTFT",
         "TPOT",
@@ -112,8 +113,15 @@ def test_the_first_screen_is_the_answer(record: dict[str, Any]) -> None:
         "In 80 %",
     ):
         assert expected in answer
-    assert shown.index("It fits.") < shown.index("every kernel under") < shown.index("Where the time goes")
-    assert shown.index("Memory of the fullest") < shown.index("in numbers") < shown.index("Assumptions")
+    order = (
+        "Where the time goes",
+        "Memory of the fullest",
+        "in numbers",
+        "Assumptions",
+        "Not modelled",
+        "Facts of the",
+    )
+    assert [evidence.index(title) for title in order] == sorted(evidence.index(title) for title in order)
     for line in (*record["not_modelled"], *record["assumptions"], COMMAND, record["provenance"]["profile_digest"]):
         assert " ".join(line.split()) in shown
 
@@ -145,7 +153,8 @@ def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dic
         for name, value in attributes.items()
         if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
     ]
-    assert refers == [("link", "href", "data:,"), ("a", "href", "#evidence")]
+    assert refers[:2] == [("link", "href", "data:,"), ("a", "href", "#evidence")]
+    assert {(tag, name) for tag, name, _ in refers[2:]} == {("a", "href")}  # sections, and sources to click on
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style and "@import" not in style
 
@@ -236,7 +245,7 @@ def small(*kernels: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_roofline_places_kernels_at_intensity_and_rate_under_roofs_that_meet_at_the_ridge() -> None:
-    drawn = figures.roofline(small(KERNEL, {**KERNEL, "name": "copy", "flop": 0.0}))["data"]
+    drawn = kernel_figures.roofline(small(KERNEL, {**KERNEL, "name": "copy", "flop": 0.0}))["data"]
     slope, matrix, vector, points = drawn
     assert (slope["x"][1], slope["y"][1]) == (200.0, 2e14)
     assert slope["y"][0] == pytest.approx(slope["x"][0] * 1e12, rel=1e-15)
@@ -244,33 +253,121 @@ def test_roofline_places_kernels_at_intensity_and_rate_under_roofs_that_meet_at_
     assert matrix["name"] == "bf16, fp16 200 TFLOP/s"  # equal rates share one roof
     assert (points["x"], points["y"]) == ([50.0], [1e14])  # 1e12 FLOP in 0.01 s
     assert points["marker"]["size"] == [round(7 + 20 * math.sqrt(0.2), 2)]  # 2 x 0.01 s of 0.1 s
-    assert figures.unplaced(small(KERNEL, {**KERNEL, "name": "copy", "flop": 0.0})) == ["copy"]
+    assert kernel_figures.unplaced(small(KERNEL, {**KERNEL, "name": "copy", "flop": 0.0})) == ["copy"]
 
 
-def test_time_by_kernel_sorts_by_count_times_time() -> None:
+def test_waterfall_starts_each_kernel_where_the_longer_one_ended() -> None:
     often = {**KERNEL, "name": "often", "count": 80, "total_s": 0.001, "bound": "compute"}
-    drawn = figures.time_by_kernel(small(KERNEL, often)["phases"]["prefill"])
-    compute, memory = drawn["data"]
-    assert (compute["y"], compute["x"], compute["text"]) == ([0], [pytest.approx(80.0)], ["80 % compute"])
-    assert (memory["y"], memory["x"]) == ([1], [pytest.approx(20.0)])  # in ms
+    drawn = kernel_figures.waterfall(small(KERNEL, often)["phases"]["prefill"])
+    compute, memory, whole = drawn["data"]
+    assert (compute["y"], compute["base"], compute["text"]) == ([0], [0.0], ["80 %"])
+    assert compute["x"] == [pytest.approx(80.0)]  # in ms: 80 x 0.001 s
+    assert (memory["y"], memory["base"], memory["x"]) == ([1], [pytest.approx(80.0)], [pytest.approx(20.0)])
+    assert whole["x"] == [pytest.approx(100.0)] * 2
     assert drawn["layout"]["yaxis"]["ticktext"] == ["often", "k"]
-    assert drawn["layout"]["xaxis"]["title"]["text"] == "ms per step"
+    assert compute["marker"]["pattern"]["shape"] != memory["marker"]["pattern"]["shape"]
+    assert kernel_figures.longest(small(KERNEL, often)["phases"]["prefill"], 1) == [("often", pytest.approx(0.8))]
+
+
+MAP = {
+    "batch": [1.0, 2.0, 4.0],
+    "context": [128.0, 256.0],
+    "tpot_s": [[0.01, 0.02], [0.01, 0.02], [0.02, 0.03]],
+    "bound": [["memory", "memory"], ["memory", "memory"], ["compute", "memory"]],
+    "max_batch": [3.0, 2.0],
+    "scenario_context": 128.0 * math.sqrt(2.0),
+}
+
+
+def test_the_map_has_the_flip_line_between_cells_of_different_bounds_and_the_scenario_between_its_neighbours() -> None:
+    drawn = scenario_figures.decode_map(MAP, 2)
+    assert drawn is not None
+    cells, _, flip, veil, full, star, *_ = drawn["data"]
+    assert cells["z"] == [[1, 1], [1, 1], [0, 1]]
+    # the compute cell is column 0, row 2: its right and its lower edge
+    assert list(zip(flip["x"], flip["y"], strict=True))[:5] == [
+        (-0.5, 1.5), (0.5, 1.5), (None, None), (0.5, 1.5), (0.5, 2.5),
+    ]  # fmt: skip
+    assert (star["x"], star["y"]) == ([pytest.approx(0.5)], [pytest.approx(1.0)])
+    assert full["y"][1:3] == [pytest.approx(1.0 + math.log2(1.5)), pytest.approx(1.0)]  # 3 of 1, 2, 4 and 2
+    assert veil["fill"] == "toself"
+    assert "does not fit: 3 do" in cells["text"][2][0] and "does not fit" not in cells["text"][1][0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"batch": []}, {"bound": [["memory"]]}, {"context": [2.0, 1.0]}, {"tpot_s": None}, {"batch": [1, "x", 4]}],
+    ids=range(5),
+)
+def test_a_map_without_a_grid_is_not_drawn(damage: dict[str, Any]) -> None:
+    assert scenario_figures.decode_map({**MAP, **damage}, 2) is None
+
+
+def test_latency_is_drawn_over_throughput_with_the_service_level_and_what_does_not_fit_apart() -> None:
+    curve = {
+        "batch": [1.0, 2.0, 4.0],
+        "ttft_s": [0.1, 0.2, 0.4],
+        "tpot_s": [0.01, 0.01, 0.02],
+        "output_token_per_s": [100.0, 200.0, 200.0],
+        "fits": [True, True, False],
+    }
+    drawn = scenario_figures.latency_and_throughput({"d": curve}, 0.05, {"d": 2})
+    assert drawn is not None
+    fitting, beyond, level = drawn["data"]
+    assert (fitting["x"], fitting["y"]) == ([100.0, 200.0], [0.01, 0.01])
+    assert beyond["x"] == [200.0, 200.0] and beyond["line"]["dash"] == "dot"
+    assert level["y"] == [0.05, 0.05]
+    assert fitting["marker"]["symbol"][1] == "star" != fitting["marker"]["symbol"][0]
+    assert scenario_figures.latency_and_throughput({"d": {"tpot_s": [None]}}) is None
+
+
+def test_roofs_of_caches_run_beside_the_one_of_dram_up_to_the_highest_peak() -> None:
+    record = small(KERNEL)
+    record["roofs"]["levels"] = [{"name": "cache", "byte_per_s": 4e12}, {"name": "none", "byte_per_s": None}, "text"]
+    dram, cache, *_ = kernel_figures.roofline(record)["data"]
+    assert (cache["x"][1], cache["y"][1]) == (50.0, 2e14)
+    assert cache["y"][0] == pytest.approx(4.0 * dram["y"][0]) and cache["line"]["dash"] == "dash"
+
+
+@pytest.mark.parametrize(
+    ("citation", "address"),
+    [
+        (
+            "NVIDIA ai-dynamo/aiconfigurator @095f58a, x.yaml",
+            "https://github.com/ai-dynamo/aiconfigurator/tree/095f58a",
+        ),
+        ("stas00/ml-engineering (2026-08-22), network/README.md", "https://github.com/stas00/ml-engineering"),
+        (
+            "glennklockwood.com/garden/processors/h100 (cites NVIDIA)",
+            "https://glennklockwood.com/garden/processors/h100",
+        ),
+        ("general knowledge, no document at hand", None),
+        ("javascript:alert(1)//a/b", None),
+        ('x" onclick="alert(1)', None),
+    ],
+)
+def test_a_citation_links_to_the_page_it_names(record: dict[str, Any], citation: str, address: str | None) -> None:
+    fact = {"fact": "f", "printed": "1 s", "kind": "measured", "source": citation, "date": None}
+    page = Page(render({**record, "sources": {"model": None, "facts": [fact]}}))
+    links = [held["href"] for tag, held in page.elements if tag == "a" and not str(held["href"]).startswith("#")]
+    assert links == ([address] if address else [])
+    assert citation in page.shown
 
 
 def test_memory_bar_stacks_to_the_sum_and_marks_the_capacity() -> None:
     held = {"weight_byte": 4e9, "kv_byte": 3e9, "activation_byte": 2e9, "reserve_byte": 1e9, "capacity_byte": 8e9}
-    *parts, limit = figures.memory(held)["data"]
+    *parts, limit = scenario_figures.memory(held)["data"]
     assert [part["x"][0] for part in parts] == [4.0, 3.0, 2.0, 1.0]
     assert limit["x"] == [8.0, 8.0]
-    assert figures.memory(held)["layout"]["xaxis"]["range"][1] == pytest.approx(10.5)
+    assert scenario_figures.memory(held)["layout"]["xaxis"]["range"][1] == pytest.approx(10.5)
 
 
 def test_plotly_text_is_escaped_because_plotly_reads_links_in_it() -> None:
     name = '<a href="https://example.org">x</a>'
     drawn = json.dumps(
         [
-            figures.roofline(small({**KERNEL, "name": name})),
-            figures.time_by_kernel({"kernels": [{**KERNEL, "name": name}]}),
+            kernel_figures.roofline(small({**KERNEL, "name": name})),
+            kernel_figures.waterfall({"kernels": [{**KERNEL, "name": name}]}),
         ]
     )
     assert "<a" not in drawn and html.escape("<a") in drawn

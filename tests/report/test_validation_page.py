@@ -60,7 +60,7 @@ def test_one_file_under_six_megabytes_that_refers_to_nothing_outside(record: dic
     assert len(page.encode()) < 6_000_000
     names = ("src", "href", "srcset", "action", "data", "poster")
     refers = [value for _, held in Page(page).elements for name, value in held.items() if name in names]
-    assert refers == ["data:,", "#evidence"]
+    assert [value for value in refers if not value.startswith("#")] == ["data:,"]
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
@@ -123,21 +123,3 @@ def test_overview_shows_each_family_s_figures_in_percent() -> None:
     assert (prediction["x"], bare["x"]) == ([4.0], [50.0])
     drawn = coverage(families, 0.8)
     assert drawn["data"][0]["x"] == [79.0] and drawn["layout"]["shapes"][0]["x0"] == 80.0
-
-
-def kept_records() -> list[Path]:
-    return sorted(REPORTS.glob("validation-*.json"))
-
-
-def test_reports_are_kept() -> None:
-    assert kept_records() and list(REPORTS.glob("validation-*.html"))
-    assert sum(path.stat().st_size for path in REPORTS.rglob("*")) < 15_000_000
-
-
-@pytest.mark.parametrize("path", kept_records(), ids=lambda path: path.stem)
-def test_a_kept_record_renders_to_the_page_kept_beside_it(path: Path) -> None:
-    page = render(json.loads(path.read_text("utf-8")))
-    beside = path.with_suffix(".html")
-    if beside.exists():
-        assert page == beside.read_text("utf-8")
-    assert len(page.encode()) < 6_000_000

@@ -1,0 +1,29 @@
+"""The kept reports: every page is what its record renders to, beside one plotly.js that all share."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from roofline.report.html import PLOTLY
+from roofline.report.pages import render
+
+REPORTS = Path(__file__).parents[2] / "reports"
+PAGES = sorted(path for path in REPORTS.glob("*.html") if path.name != "index.html")
+
+
+def test_reports_are_kept_and_stay_small() -> None:
+    assert [path for path in PAGES if path.name.startswith("validation-")]
+    assert sum(path.stat().st_size for path in REPORTS.rglob("*")) < 15_000_000
+    assert (REPORTS / "plotly.js").read_bytes() == PLOTLY.read_bytes()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_kept_page_is_what_the_record_beside_it_renders_to(page: Path) -> None:
+    record = json.loads(page.with_suffix(".json").read_text("utf-8"))
+    assert render(record, "plotly.js") == page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("record", sorted(REPORTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_kept_record_has_a_page_that_can_be_mailed(record: Path) -> None:
+    assert len(render(json.loads(record.read_text("utf-8"))).encode()) < 6_000_000
