@@ -194,6 +194,7 @@ _KIND = {
     "ExpertLayer": "experts",
     "FusedAttention": "attention",
     "WholeLatentAttention": "attention",
+    "MixedAttention": "attention",
     "UnfusedAttention": "attention_step",
     "Pointwise": "pointwise",
     "Collective": "collective",

@@ -52,8 +52,8 @@ class LogSettings:
 class RequestLog:
     """What a server did with a trace: when each request was first scheduled, and its first and last token came.
 
-    Seconds on the clock of `trace` (0 is the first arrival), one entry per request in order of arrival. `queued_s`: when
-    the engine took the request in, which is between two of its steps.
+    Seconds on the clock of `trace` (0 is the first arrival), one entry per request in order of arrival. `queued_s`:
+    when the engine took the request in, which is between two of its steps.
     """
 
     trace: Trace

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import RooflineError, clip
 from ..structs import Array
@@ -98,7 +99,8 @@ def read_request_log(path: Path) -> RequestLog:
     ):
         _refuse(file, lines, later < earlier, f"the request was {text}", "A log holds times of one clock.")
     offset = float((stamps[0] - rows["arrival"]).min()) + float(rows["arrival"][0])
-    return RequestLog(trace, *(stamp - offset for stamp in stamps), settings=_settings(file.parent / "meta.json"))
+    queued_s, scheduled_s, first_s, last_s = (stamp - offset for stamp in stamps)
+    return RequestLog(trace, queued_s, scheduled_s, first_s, last_s, _settings(file.parent / "meta.json"))
 
 
 def is_request_log(path: Path) -> bool:
@@ -256,7 +258,7 @@ def _trace(path: Path, arrival_s: Array, input_token: Array, output_token: Array
     return Trace(arrival_s - arrival_s[0], input_token, output_token, path.name)
 
 
-def _refuse(path: Path, lines: Array, wrong: Array, problem: str, fix: str) -> None:
+def _refuse(path: Path, lines: Array, wrong: NDArray[np.bool_], problem: str, fix: str) -> None:
     if wrong.any():
         raise RooflineError(
             f"trace: {path}:{lines[int(np.argmax(wrong))]:.0f} {problem} ({int(wrong.sum()):,} such lines). {fix}"

@@ -6,9 +6,11 @@ from ..cost import Cost
 from ..structs import Array
 from .attention import (
     FusedAttention,
+    MixedAttention,
     UnfusedAttention,
     WholeLatentAttention,
     fused_attention_cost,
+    mixed_attention_cost,
     unfused_attention_cost,
     whole_latent_attention_cost,
 )
@@ -17,7 +19,7 @@ from .gemm import Gemm, gemm_cost
 from .moe import ExpertGemm, ExpertLayer, expert_gemm_cost, expert_layer_cost
 from .pointwise import Pointwise, pointwise_cost
 
-Attended = FusedAttention | WholeLatentAttention | UnfusedAttention
+Attended = FusedAttention | MixedAttention | WholeLatentAttention | UnfusedAttention
 """Work that looks at the cached tokens of its sequences."""
 
 Work = Gemm | ExpertGemm | ExpertLayer | Attended | Pointwise | Collective
@@ -36,6 +38,8 @@ def cost_of(work: Work) -> Cost:
             return fused_attention_cost(work)
         case WholeLatentAttention():
             return whole_latent_attention_cost(work)
+        case MixedAttention():
+            return mixed_attention_cost(work)
         case UnfusedAttention():
             return unfused_attention_cost(work)
         case Pointwise():

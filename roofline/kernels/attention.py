@@ -84,6 +84,21 @@ class WholeLatentAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class MixedAttention:
+    """Fused attention of prompts and of decoding sequences in one step. Libraries run it as one launch or as two: timing
+    knows which. The shapes are of the same kernels.
+    """
+
+    prompts: AttentionShape
+    decodes: AttentionShape
+
+    @property
+    def parts(self) -> tuple[FusedAttention, FusedAttention]:
+        """As two launches: the prompts, the decodes."""
+        return FusedAttention(self.prompts, decoding=False), FusedAttention(self.decodes, decoding=True)
+
+
+@dataclass(frozen=True, slots=True)
 class UnfusedAttention:
     """One step of plain attention, for each kind of layer; every step reads and writes whole score matrices."""
 
@@ -157,6 +172,12 @@ def whole_latent_attention_cost(work: WholeLatentAttention) -> Cost:
         activation_write_byte=queries * work.value_dim * STORED_BYTE[work.query],
         kv_read_byte=work.sequences * keys * latent * STORED_BYTE[work.cache],
     )
+
+
+def mixed_attention_cost(work: MixedAttention) -> Cost:
+    """Cost of prompts and decodes together: the sum of both."""
+    prompts, decodes = work.parts
+    return fused_attention_cost(prompts) + fused_attention_cost(decodes)
 
 
 def unfused_attention_cost(work: UnfusedAttention) -> Cost:

@@ -1,12 +1,13 @@
 """How long it takes: the time of every kernel of a step on a device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..device import Device
 from ..kernels import KernelGroup
+from ..kernels.attention import MixedAttention
 from ..structs import Array, Number
 from .calibrated import calibrated_time
 from .calibration import Band, Calibration, Fitted, KernelFamily, family_of, keys_of, latent_keys
@@ -101,9 +102,22 @@ def time_step(
 
     Errors: InfeasibleError where the device lacks what a kernel needs.
     """
+    groups = tuple(launch for group in groups for launch in _launches(group, calibration))
     timed = [_time_group(group, device, calibration, working_set) for group in groups]
     times, bands = tuple(time for time, _ in timed), tuple(band for _, band in timed)
-    return StepTime(tuple(groups), times, bands, sum_over_kernels(groups, tuple(time.total_s for time in times)))
+    return StepTime(groups, times, bands, sum_over_kernels(groups, tuple(time.total_s for time in times)))
+
+
+def _launches(group: KernelGroup, calibration: Calibration) -> tuple[KernelGroup, ...]:
+    """The launches of a group: attention over prompts and decodes is one where the library's was measured so, else two."""
+    match group.work:
+        case MixedAttention() as work if not all(key in calibration.models for key in keys_of(work)):
+            return tuple(
+                replace(group, names=tuple(f"{name}[{i}]" for name in group.names), work=part)
+                for i, part in enumerate(work.parts)
+            )
+        case _:
+            return (group,)
 
 
 def _time_group(

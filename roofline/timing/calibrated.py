@@ -9,7 +9,7 @@ import numpy as np
 from ..device import Device
 from ..errors import InfeasibleError
 from ..kernels import Work
-from ..kernels.attention import FusedAttention, UnfusedAttention, WholeLatentAttention
+from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertLayer
@@ -23,6 +23,7 @@ from .cpu_step import cpu_time, products_of, rows_of
 from .decode_attention import DecodeAttentionParameters, decode_attention_time
 from .gemm import GemmParameters, gemm_time
 from .latent_attention import LatentAttentionParameters, latent_attention_time
+from .mixed_attention import MixedAttentionParameters, mixed_attention_time
 from .moe import MoeParameters, moe_time
 from .pointwise import PointwiseParameters, pointwise_time
 from .prefill_attention import PrefillAttentionParameters, prefill_attention_time
@@ -98,6 +99,21 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
                 *(work.heads, work.kv_rank, work.rope_dim, work.nope_dim, work.value_dim),
                 kv_byte=STORED_BYTE[work.cache],
                 chip=chip_of(device, work.query),
+                parameters=own,
+            )
+        case MixedAttention(prompts, decodes), MixedAttentionParameters() as own:
+            time = mixed_attention_time(
+                prompts.new_token,
+                prompts.context,
+                decodes.sequences,
+                decodes.context,
+                prompts.heads,
+                prompts.kv_heads,
+                prompts.head_dim,
+                prompts=prompts.sequences,
+                window=prompts.window,
+                kv_byte=STORED_BYTE[prompts.cache],
+                chip=chip_of(device, prompts.query),
                 parameters=own,
             )
         case Collective(), RingParameters() | DirectParameters() as own:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..kernels import Work
-from ..kernels.attention import FusedAttention, UnfusedAttention, UnfusedStep, WholeLatentAttention
+from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, UnfusedStep, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -132,6 +132,8 @@ def family_of(work: Work) -> KernelFamily:
             return KernelFamily.EXPERTS
         case FusedAttention() | WholeLatentAttention():
             return KernelFamily.DECODE_ATTENTION if work.decoding else KernelFamily.PREFILL_ATTENTION
+        case MixedAttention():
+            return KernelFamily.PREFILL_ATTENTION
         case UnfusedAttention():
             return KernelFamily.ATTENTION_STEP
         case Pointwise():
@@ -174,6 +176,8 @@ def keys_of(work: Work) -> tuple[Key, ...]:
             return ((str(family_of(work)), format_label(work.shape.query, work.shape.cache)),)
         case WholeLatentAttention():
             return (latent_keys(work.query, work.cache)[work.decoding],)
+        case MixedAttention():
+            return (("mixed_attention", format_label(work.prompts.query, work.prompts.cache)),)
         case Collective():
             return ((str(work.kind), "bf16"),)
         case Pointwise():

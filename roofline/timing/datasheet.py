@@ -15,7 +15,7 @@ from ..cost import Cost
 from ..device import Cpu, Dataflow, Device, Gpu, Link, MemoryLevel, Systolic
 from ..errors import InfeasibleError
 from ..kernels import KernelGroup, Work
-from ..kernels.attention import FusedAttention, UnfusedAttention, WholeLatentAttention
+from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective, step_count
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -40,6 +40,8 @@ def operand_dtype(work: Work) -> Dtype | None:
             return arithmetic_dtype(work.shape.query, work.shape.cache)
         case WholeLatentAttention():
             return arithmetic_dtype(work.query, work.cache)
+        case MixedAttention():
+            return arithmetic_dtype(work.prompts.query, work.prompts.cache)
         case Pointwise() | Collective():
             return None
 
@@ -60,6 +62,8 @@ def _padding(work: Work, device: Device) -> Number:
             rows, columns = work.shape.head_dim, work.shape.value_dim
         case WholeLatentAttention():
             rows, columns = work.kv_rank, work.nope_dim + work.value_dim
+        case MixedAttention():
+            rows, columns = work.prompts.head_dim, work.prompts.value_dim
         case Pointwise() | Collective():
             return 1.0
     return np.ceil(rows / array_row) * array_row * np.ceil(columns / array_column) * array_column / (rows * columns)

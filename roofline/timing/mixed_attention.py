@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from ..kernels.attention import causal_pair_count
+from ..kernels.attention import causal_pair_count, key_count
 from ..structs import FLOP_PER_FMA, NO_WINDOW, Array, Number
 from .attention_common import EXPONENTIAL_PER_CLOCK, Tile, cached_fraction, power_norm, second_per_byte, throttled
 from .blocks import timed_in_blocks
@@ -79,18 +79,20 @@ def mixed_attention_time(
     kv_heads: Number,
     head_dim: Number,
     *,
+    prompts: Number = 1.0,
+    window: Number = NO_WINDOW,
     kv_byte: Number = 2.0,
     chip: Chip,
     parameters: MixedAttentionParameters,
     loop: BenchmarkLoop = MODEL_STEP,
 ) -> Time:
-    """Seconds of one sequence's chunk of `new_token` on `context`, beside `decode_sequences` decodes; elementwise.
+    """Seconds of a chunk of `new_token` on `context` of each of `prompts` sequences, beside `decode_sequences` decodes.
 
-    Each decode reads `decode_context` cached keys and its own. Counts a tile of 64 rows per decode and query head,
-    causal blocks of the chunk, and keys of decodes read again by other heads of their group once they run too far
-    apart to meet in the cache. Ignores windows and splits of keys.
+    Elementwise. Each decode reads `decode_context` cached keys and its own, within the window. Counts a tile of 64 rows
+    per decode and query head, causal blocks of the chunks, and keys of decodes read again by other heads of their group
+    once they run too far apart to meet in the cache. Ignores splits of keys.
     """
-    shape = (new_token, context, decode_sequences, decode_context, heads, kv_heads, head_dim, kv_byte)
+    shape = (new_token, context, decode_sequences, decode_context, heads, kv_heads, head_dim, prompts, window, kv_byte)
     return timed_in_blocks(_Formula(chip, parameters), *shape, loop.operand_copies, loop.launch_floor_s)
 
 
@@ -110,29 +112,32 @@ class _Formula:
         heads: Array,
         kv_heads: Array,
         head_dim: Array,
+        prompts: Array,
+        window: Array,
         kv_byte: Array,
         copies: Array,
         launch_floor_s: Array,
     ) -> Time:
         chip, fitted, tile = self.chip, self.parameters, self.parameters.kernel.value
-        decode_key = decode_context + 1.0
+        decode_key = key_count(1.0, decode_context, window)
         product = FLOP_PER_FMA * 2.0 * head_dim / (chip.flop_per_clock * fitted.matrix_fraction)
         block_cycle = tile.row * tile.column * (product + fitted.exponential_exposed / EXPONENTIAL_PER_CLOCK)
-        full, step = np.full(heads.shape, NO_WINDOW), np.full(heads.shape, tile.row)
+        step = np.full(heads.shape, tile.row)
         grid = np.full(heads.shape, np.gcd(int(tile.row), int(tile.column)), dtype=np.float64)
-        blocks = key_blocks(new_token, context, full, step, grid, np.full(heads.shape, tile.column))
+        blocks = key_blocks(new_token, context, window, step, grid, np.full(heads.shape, tile.column))
         prefill_cycle = fitted.tile_cycle + blocks.mean * block_cycle
         longest_prefill = fitted.tile_cycle + blocks.longest * block_cycle
         decode_cycle = fitted.decode_tile_cycle + np.ceil(decode_key / tile.column) * fitted.decode_block_cycle
         decode_cycle = decode_cycle * (decode_sequences > 0.0)
-        work_cycle = heads * (np.ceil(new_token / tile.row) * prefill_cycle + decode_sequences * decode_cycle)
+        work_cycle = heads * (prompts * np.ceil(new_token / tile.row) * prefill_cycle + decode_sequences * decode_cycle)
         longest_cycle = np.maximum(longest_prefill, decode_cycle)
         cycle = power_norm(fitted.balance, work_cycle / chip.unit_count, longest_cycle)
         compute_s = throttled(cycle / chip.clock_hz)
 
         key_byte = 2.0 * kv_heads * head_dim * kv_byte
-        decode_byte, chunk_byte = decode_sequences * decode_key * key_byte, (context + new_token) * key_byte
-        query_byte = 2.0 * (new_token + decode_sequences) * heads * head_dim * VALUE_BYTE
+        decode_byte = decode_sequences * decode_key * key_byte
+        chunk_byte = prompts * key_count(new_token, context, window) * key_byte
+        query_byte = 2.0 * (prompts * new_token + decode_sequences) * heads * head_dim * VALUE_BYTE
         group = heads / kv_heads
         rounds = np.clip(group * decode_sequences / chip.unit_count, 1.0, group)
         met = cached_fraction(decode_byte / kv_heads, fitted.shared_fraction * chip.cache_byte)
@@ -141,11 +146,11 @@ class _Formula:
         hit = cached_fraction(working_set, fitted.cache_fraction * chip.cache_byte)
         memory_s = moved_byte * second_per_byte(hit, fitted.dram_fraction, fitted.cache_byte_per_clock, chip)
 
-        pairs = causal_pair_count(new_token, context, NO_WINDOW) + decode_sequences * decode_key
+        pairs = prompts * causal_pair_count(new_token, context, window) + decode_sequences * decode_key
         flop = FLOP_PER_FMA * 2.0 * heads * head_dim * pairs
         dram = must_come_from_dram_byte(decode_byte + chunk_byte, query_byte, chip.cache_byte, BenchmarkLoop(copies))
         roofline_s = np.maximum(flop / chip.flop_per_s, dram / chip.dram_byte_per_s)
-        launch_s = fitted.launch_s + fitted.token_s * (new_token + decode_sequences)
+        launch_s = fitted.launch_s + fitted.token_s * (prompts * new_token + decode_sequences)
         total_s = launch_s + power_norm(OVERLAP, compute_s, memory_s)
         total_s = np.maximum(np.maximum(total_s, roofline_s), launch_floor_s)
         overhead_s = np.maximum(launch_s, launch_floor_s)

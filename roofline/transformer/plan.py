@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from ..errors import InfeasibleError
 from ..kernels import Attended, KernelGroup
-from ..kernels.attention import AttentionShape, FusedAttention, UnfusedAttention, WholeLatentAttention
+from ..kernels.attention import (
+    AttentionShape,
+    FusedAttention,
+    MixedAttention,
+    UnfusedAttention,
+    WholeLatentAttention,
+)
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -113,7 +119,9 @@ class Plan:
         """The kernels that depend on how much of the sequences is cached: attention, and what expands MLA's latents."""
         groups = []
         for template in self.templates:
-            if isinstance(template.sample, AttentionRow | LatentRow):
+            if isinstance(template.sample, AttentionRow) and _shares_a_step(template.sample, batch):
+                groups.append(_group(template, MixedAttention(*(_attention_shape(template, part) for part in batch))))
+            elif isinstance(template.sample, AttentionRow | LatentRow):
                 groups += [
                     _group(template, _attention_work(template, part), f"[{i}]" if len(batch) > 1 else "")
                     for i, part in enumerate(batch)
@@ -254,32 +262,29 @@ def _group(template: Template, work: Any, suffix: str = "") -> KernelGroup:
     return KernelGroup(names, template.order, template.count, work)
 
 
+def _shares_a_step(row: AttentionRow, batch: Batch) -> bool:
+    """Whether fused attention runs over prompts, then decodes."""
+    return row.step is None and not row.latent and tuple(part.decoding for part in batch) == (False, True)
+
+
+def _sizes(part: Sequences) -> dict[str, Array]:
+    sizes = {"sequences": part.count, "new_token": part.new_token, "context": part.context}
+    return {name: np.asarray(size, dtype=np.float64)[..., None] for name, size in sizes.items()}
+
+
+def _attention_shape(template: Template, part: Sequences) -> AttentionShape:
+    row = template.sample
+    assert isinstance(row, AttentionRow)
+    return AttentionShape(query=row.query, cache=row.cache, causal=row.causal, **_sizes(part), **template.shape)
+
+
 def _attention_work(template: Template, part: Sequences) -> Attended:
     row = template.sample
-    sequences, new_token, context = (
-        np.asarray(size, dtype=np.float64)[..., None] for size in (part.count, part.new_token, part.context)
-    )
     if isinstance(row, LatentRow):
-        return WholeLatentAttention(
-            sequences=sequences,
-            new_token=new_token,
-            context=context,
-            weight=row.weight,
-            query=row.query,
-            cache=row.cache,
-            decoding=part.decoding,
-            **template.shape,
-        )
+        formats = {"weight": row.weight, "query": row.query, "cache": row.cache}
+        return WholeLatentAttention(decoding=part.decoding, **formats, **_sizes(part), **template.shape)
     assert isinstance(row, AttentionRow)
-    shape = AttentionShape(
-        sequences=sequences,
-        new_token=new_token,
-        context=context,
-        query=row.query,
-        cache=row.cache,
-        causal=row.causal,
-        **template.shape,
-    )
+    shape = _attention_shape(template, part)
     return FusedAttention(shape, part.decoding, row.latent) if row.step is None else UnfusedAttention(shape, row.step)
 
 
