@@ -53,6 +53,8 @@ class SchedulingTable(Table):
     order_source: Name
     reserved_output: Fraction
     prefill_wait: Scale
+    ahead: bool = False
+    ahead_source: Name | None = None
 
 
 class BandTable(Table):
@@ -97,7 +99,8 @@ class EngineFile(Table):
     @model_validator(mode="after")
     def _cited(self) -> "EngineFile":
         """Every cited source is in [sources], and every one there is cited."""
-        cited = {self.scheduling.order_source} | {fact.source for _, fact in self.facts()}
+        cited = {self.scheduling.order_source, self.scheduling.ahead_source or self.scheduling.order_source}
+        cited |= {fact.source for _, fact in self.facts()}
         missing, unused = sorted(cited - set(self.sources)), sorted(set(self.sources) - cited)
         problems = [f"sources: {name!r} is cited and not there; add it" for name in missing]
         problems += [f"sources.{name}: no fact cites it; remove it or cite it" for name in unused]

@@ -85,8 +85,8 @@ class WholeLatentAttention:
 
 @dataclass(frozen=True, slots=True)
 class MixedAttention:
-    """Fused attention of prompts and of decoding sequences in one step. Libraries run it as one launch or as two: timing
-    knows which. The shapes are of the same kernels.
+    """Fused attention of prompts and of decoding sequences in one step, of the same kernels. Libraries run it as one
+    launch or as two: timing knows which.
     """
 
     prompts: AttentionShape

@@ -192,8 +192,8 @@ def _check(requests: Requests, rules: Rules, clients: int | None, replicas: int)
     if longest > rules.blocks * rules.block:
         raise InfeasibleError(
             f"memory: a request of {longest:,} tokens never fits: the KV cache holds {rules.blocks * rules.block:,} "
-            "tokens beside the weights. Use more or larger devices (DEVICE:N), --kv fp8, narrower --weights, or shorter "
-            "requests."
+            "tokens beside the weights. Use more or larger devices (DEVICE:N), --kv fp8, narrower --weights, or "
+            "shorter requests."
         )
 
 

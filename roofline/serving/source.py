@@ -8,15 +8,15 @@ import numpy as np
 
 from ..deployment import Deployment
 from ..kernels import KernelGroup, Work
-from ..kernels.attention import FusedAttention, UnfusedAttention
+from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
 from ..kernels.pointwise import Pointwise
 from ..structs import Array, Number
-from ..timing import StepTime, sum_over_kernels, time_step
+from ..timing import StepTime, runs_as_one, sum_over_kernels, time_step
 from ..transformer import Plan
-from ..workload import decode, prefill
+from ..workload import Batch, decode, prefill
 
 GEMM, ALL_REDUCE, OTHER, ATTENTION = range(4)
 """The parts of a step, in the order of their axis; rows know the first three."""
@@ -29,6 +29,11 @@ class KernelTimes(Protocol):
     the pipeline stages.
     """
 
+    @property
+    def one_launch(self) -> bool:
+        """Whether attention over prompts and decodes is one launch."""
+        ...
+
     def body(self, token: Number) -> Array:
         """Kernels that run over `token` new tokens; shape (*scenarios, stages, parts, 2)."""
         ...
@@ -37,8 +42,18 @@ class KernelTimes(Protocol):
         """Kernels that run over `sampled` sequences whose logits are needed; shape (*scenarios, stages, parts, 2)."""
         ...
 
-    def prefill_attention(self, sequence: Number, new_token: Number, context: Number) -> Array:
-        """Attention of `sequence` prompts with `new_token` tokens behind `context`; shape (*scenarios, stages, 2)."""
+    def prefill_attention(
+        self,
+        sequence: Number,
+        new_token: Number,
+        context: Number,
+        decode_sequence: Number = 0.0,
+        decode_context: Number = 0.0,
+    ) -> Array:
+        """What `sequence` prompts with `new_token` tokens behind `context` add to the attention of a step.
+
+        It matters beside how many decodes only where both run in one launch. Shape (*scenarios, stages, 2).
+        """
         ...
 
     def decode_attention(self, sequence: Number, context: Number) -> Array:
@@ -48,11 +63,15 @@ class KernelTimes(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelledTimes:
-    """KernelTimes straight from the timing models of a deployment."""
+    """KernelTimes straight from the timing models of a deployment.
+
+    `one_launch`: attention over prompts and decodes of one step is timed as one launch.
+    """
 
     deployment: Deployment
     body_plan: Plan
     head_plan: Plan
+    one_launch: bool
 
     def body(self, token: Number) -> Array:
         """Kernels that run over `token` new tokens; shape (*scenarios, stages, parts, 2)."""
@@ -62,14 +81,31 @@ class ModelledTimes:
         """Kernels that run over `sampled` sequences whose logits are needed; shape (*scenarios, stages, parts, 2)."""
         return self._rows(self.head_plan, sampled)
 
-    def prefill_attention(self, sequence: Number, new_token: Number, context: Number) -> Array:
-        """Attention of `sequence` prompts with `new_token` tokens behind `context`; shape (*scenarios, stages, 2)."""
-        step = self._timed(self.deployment.prefill_plan.context_groups((prefill(sequence, new_token, context),)))
-        return np.stack(np.broadcast_arrays(step.stage_s, step.stage_roofline_s), axis=-1)
+    def prefill_attention(
+        self,
+        sequence: Number,
+        new_token: Number,
+        context: Number,
+        decode_sequence: Number = 0.0,
+        decode_context: Number = 0.0,
+    ) -> Array:
+        """What prompts add to the attention of a step; shape (*scenarios, stages, 2)."""
+        prompts = prefill(sequence, new_token, context)
+        alone = self._attention(self.deployment.prefill_plan, (prompts,))
+        if not self.one_launch:
+            return alone
+        generating = decode(np.maximum(decode_sequence, 1.0), decode_context)
+        together = self._attention(self.deployment.prefill_plan, (prompts, generating))
+        added = np.maximum(together - self._attention(self.deployment.decode_plan, (generating,)), 0.0)
+        beside = np.asarray(decode_sequence, dtype=np.float64)[..., None, None] > 0.0
+        return np.where(beside, added, alone)
 
     def decode_attention(self, sequence: Number, context: Number) -> Array:
         """Attention of `sequence` generating sequences behind `context` tokens; shape (*scenarios, stages, 2)."""
-        step = self._timed(self.deployment.decode_plan.context_groups((decode(sequence, context),)))
+        return self._attention(self.deployment.decode_plan, (decode(sequence, context),))
+
+    def _attention(self, of: Plan, batch: Batch) -> Array:
+        step = self._timed(of.context_groups(batch))
         return np.stack(np.broadcast_arrays(step.stage_s, step.stage_roofline_s), axis=-1)
 
     def _timed(self, groups: tuple[KernelGroup, ...]) -> StepTime:
@@ -97,13 +133,15 @@ def _part(work: Work) -> int:
             return ALL_REDUCE
         case Pointwise():
             return OTHER
-        case FusedAttention() | UnfusedAttention():
+        case FusedAttention() | MixedAttention() | UnfusedAttention():
             return ATTENTION
 
 
 def modelled_times(deployment: Deployment) -> ModelledTimes:
     """The KernelTimes of `deployment`."""
-    return ModelledTimes(deployment, *deployment.decode_plan.split_by_row())
+    together = deployment.prefill_plan.context_groups((prefill(1.0, 1.0), decode(1.0, 1.0)))
+    one_launch = any(runs_as_one(group.work, deployment.calibration) for group in together)
+    return ModelledTimes(deployment, *deployment.decode_plan.split_by_row(), one_launch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +154,9 @@ class TabulatedTimes:
     body_grid: "Grid"
     head_grid: "Grid"
     prefill_grid: "Grid"
+    """Over sequences, tokens and context; and decodes and theirs where both run in one launch."""
     decode_grid: "Grid"
+    one_launch: bool
 
     def body(self, token: Number) -> Array:
         """Kernels that run over `token` new tokens; shape (*scenarios, stages, parts, 2)."""
@@ -126,9 +166,17 @@ class TabulatedTimes:
         """Kernels that run over `sampled` sequences whose logits are needed; shape (*scenarios, stages, parts, 2)."""
         return self.head_grid.at(sampled)
 
-    def prefill_attention(self, sequence: Number, new_token: Number, context: Number) -> Array:
-        """Attention of `sequence` prompts with `new_token` tokens behind `context`; shape (*scenarios, stages, 2)."""
-        return self.prefill_grid.at(sequence, new_token, context)
+    def prefill_attention(
+        self,
+        sequence: Number,
+        new_token: Number,
+        context: Number,
+        decode_sequence: Number = 0.0,
+        decode_context: Number = 0.0,
+    ) -> Array:
+        """What prompts add to the attention of a step; shape (*scenarios, stages, 2)."""
+        given = (sequence, new_token, context, decode_sequence, decode_context)
+        return self.prefill_grid.at(*given[: len(self.prefill_grid.axes)])
 
     def decode_attention(self, sequence: Number, context: Number) -> Array:
         """Attention of `sequence` generating sequences behind `context` tokens; shape (*scenarios, stages, 2)."""
@@ -190,11 +238,15 @@ def tabulated_times(source: KernelTimes, max_token: float, max_sequence: float, 
     """
     most = max_token + max_sequence
     contexts = np.concatenate([[0.0], whole_numbers(max_context, 4, 1.25)[3:]])
+    prompt_axes = [whole_numbers(max_sequence, 1, 2.0), whole_numbers(max_token, 1, 1.3), contexts]
+    if source.one_launch:  # five axes: coarser ones
+        sparse = np.concatenate([[0.0], whole_numbers(max_context, 4, 2.0)[3:]])
+        decodes = np.concatenate([[0.0], whole_numbers(max_sequence, 1, 2.0)])
+        prompt_axes = [prompt_axes[0], whole_numbers(max_token, 1, 1.7), sparse, decodes, sparse]
     return TabulatedTimes(
         body_grid=_grid(source.body, whole_numbers(most, 64, 1.03)),
         head_grid=_grid(source.head, whole_numbers(most, 64, 1.03)),
-        prefill_grid=_grid(
-            source.prefill_attention, whole_numbers(max_sequence, 1, 2.0), whole_numbers(max_token, 1, 1.3), contexts
-        ),
+        prefill_grid=_grid(source.prefill_attention, *prompt_axes),
         decode_grid=_grid(source.decode_attention, whole_numbers(max_sequence, 8, 1.05), contexts),
+        one_launch=source.one_launch,
     )

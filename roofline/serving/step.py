@@ -88,7 +88,7 @@ class ServedModel:
         body = scaled_rows(self.times.body(rows + part)) - scaled_rows(self.times.body(one)) * has_decode
         head = scaled_rows(self.times.head(prefill_sequence + part)) - scaled_rows(self.times.head(one)) * has_decode
         pair = self.times.prefill_attention(
-            np.maximum(prefill_sequence, 1.0), np.maximum(prefill_token, 1.0), prefill_context
+            np.maximum(prefill_sequence, 1.0), np.maximum(prefill_token, 1.0), prefill_context, part, decode_context
         )
         attention = _scaled(pair, scale.prefill_attention)
         decodes = self._decode_kernels(one, decode_context) * has_decode

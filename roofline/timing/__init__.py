@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..device import Device
-from ..kernels import KernelGroup
+from ..kernels import KernelGroup, Work
 from ..kernels.attention import MixedAttention
 from ..structs import Array, Number
 from .calibrated import calibrated_time
@@ -25,6 +25,7 @@ __all__ = [
     "WorkingSet",
     "family_of",
     "latent_keys",
+    "runs_as_one",
     "sum_over_kernels",
     "time_step",
 ]
@@ -108,10 +109,15 @@ def time_step(
     return StepTime(groups, times, bands, sum_over_kernels(groups, tuple(time.total_s for time in times)))
 
 
+def runs_as_one(work: Work, calibration: Calibration) -> bool:
+    """Whether attention over prompts and decodes is one launch: where the library's was measured so."""
+    return isinstance(work, MixedAttention) and all(key in calibration.models for key in keys_of(work))
+
+
 def _launches(group: KernelGroup, calibration: Calibration) -> tuple[KernelGroup, ...]:
-    """The launches of a group: attention over prompts and decodes is one where the library's was measured so, else two."""
+    """The launches of a group: its own, or one for prompts and one for decodes."""
     match group.work:
-        case MixedAttention() as work if not all(key in calibration.models for key in keys_of(work)):
+        case MixedAttention() as work if not runs_as_one(work, calibration):
             return tuple(
                 replace(group, names=tuple(f"{name}[{i}]" for name in group.names), work=part)
                 for i, part in enumerate(work.parts)

@@ -22,6 +22,7 @@ class LineTimes:
     token_s: float = 1e-5
     decode_s: float = 1e-6
     prompt_s: float = 1e-7
+    one_launch: bool = False
 
     def body(self, token: Any) -> Any:
         token = np.asarray(token, dtype=np.float64)
@@ -32,8 +33,11 @@ class LineTimes:
     def head(self, sampled: Any) -> Any:
         return np.zeros((*np.shape(sampled), 1, ATTENTION, 2))
 
-    def prefill_attention(self, sequence: Any, new_token: Any, context: Any) -> Any:
-        return _pair(self.prompt_s * np.asarray(sequence) * new_token + 0.0 * np.asarray(context))
+    def prefill_attention(
+        self, sequence: Any, new_token: Any, context: Any, decode_sequence: Any = 0.0, decode_context: Any = 0.0
+    ) -> Any:
+        beside = 0.0 * np.asarray(context) + 0.0 * np.asarray(decode_sequence) * decode_context
+        return _pair(self.prompt_s * np.asarray(sequence) * new_token + beside)
 
     def decode_attention(self, sequence: Any, context: Any) -> Any:
         return _pair(self.decode_s * np.asarray(sequence) + 0.0 * np.asarray(context))

@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roofline.deployment import deployment
+from roofline.io.calibration import load_calibration
+from roofline.io.models import load_model
+from roofline.io.profiles import load_target
 from roofline.io.records import Family, Records
 from roofline.timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
 from roofline.timing.parameter import facts_of
 from roofline.timing.time import Time
+from roofline.workload import decode, prefill
 
+from ..builders import scenario
 from .attention_records import RTX_PRO_6000, percent, records_of, score
 
 LLAMA_8B = (32.0, 8.0, 128.0)
@@ -78,3 +84,51 @@ def test_measured_rows_not_fitted_and_the_other_tensor_parallel_degree(data_fold
     other = percent(predict(two, result.parameters).total_s, two)
     assert np.median(other) <= 7.2
     assert np.mean(other) <= 9.6
+
+
+def test_two_prompts_are_twice_the_tiles_of_one() -> None:
+    # Compute of the mean load alone (balance norm 1 adds the longest tile, the same in both): 2 x the blocks of one.
+    parameters = replace(DEFAULT, balance=1.0)
+
+    def work_s(prompts: float) -> float:
+        time = mixed_attention_time(
+            640.0, 128.0, 0.0, 0.0, *LLAMA_8B, prompts=prompts, chip=RTX_PRO_6000, parameters=parameters
+        )
+        return float(time.compute_s)
+
+    one, two, four = work_s(1.0), work_s(2.0), work_s(4.0)
+    assert four - two == pytest.approx(2.0 * (two - one), rel=1e-3)  # clocks fall a little with load
+
+
+@given(shapes, st.integers(1, 40_000))
+def test_a_window_never_costs_more_and_beyond_the_context_nothing_changes(shape: tuple[int, ...], window: int) -> None:
+    def windowed_s(size: float) -> float:
+        time = mixed_attention_time(*map(float, shape), *LLAMA_8B, window=size, chip=RTX_PRO_6000, parameters=DEFAULT)
+        assert time.total_s >= time.roofline_s
+        return float(time.total_s)
+
+    assert windowed_s(float(window)) <= timed(shape).total_s * (1 + 1e-9)
+    assert windowed_s(70_000.0) == timed(shape).total_s
+
+
+def test_a_step_of_prompts_and_decodes_is_one_launch_only_where_it_was_measured_so() -> None:
+    batch = (prefill(1.0, 512.0), decode(64.0, 1500.0))
+    steps = {}
+    for name in ("rtx-pro-6000", "h100-sxm"):
+        target = load_target(name)
+        llama = load_model("llama-3.1-8b").model
+        where = deployment(llama, target.device, load_calibration(target), scenario())
+        step = where.prefill_step(batch)
+        steps[name] = {
+            kernel: float(time.total_s[0])
+            for group, time in zip(step.groups, step.times, strict=True)
+            for kernel in group.names
+            if kernel.startswith("attention")
+        }
+    assert set(steps["h100-sxm"]) >= {"attention[0]", "attention[1]"}
+    assert "attention" not in steps["h100-sxm"]
+    fitted = load_calibration(load_target("rtx-pro-6000")).models["mixed_attention", "bf16"].parameters
+    assert isinstance(fitted, MixedAttentionParameters)
+    expected = timed((512, 0, 64, 1500), fitted).total_s
+    assert steps["rtx-pro-6000"]["attention"] == pytest.approx(expected, rel=0.01)  # 128 MB of cache, not MiB
+    assert "attention[0]" not in steps["rtx-pro-6000"]
