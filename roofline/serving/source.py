@@ -8,7 +8,7 @@ import numpy as np
 
 from ..deployment import Deployment
 from ..kernels import KernelGroup, Work
-from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention
+from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, WholeLatentAttention
 from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
@@ -133,7 +133,7 @@ def _part(work: Work) -> int:
             return ALL_REDUCE
         case Pointwise():
             return OTHER
-        case FusedAttention() | MixedAttention() | UnfusedAttention():
+        case FusedAttention() | MixedAttention() | WholeLatentAttention() | UnfusedAttention():
             return ATTENTION
 
 

@@ -267,22 +267,31 @@ def _shares_a_step(row: AttentionRow, batch: Batch) -> bool:
     return row.step is None and not row.latent and tuple(part.decoding for part in batch) == (False, True)
 
 
-def _sizes(part: Sequences) -> dict[str, Array]:
-    sizes = {"sequences": part.count, "new_token": part.new_token, "context": part.context}
-    return {name: np.asarray(size, dtype=np.float64)[..., None] for name, size in sizes.items()}
+def _sizes(part: Sequences) -> tuple[Array, Array, Array]:
+    """Sequences, new tokens and context with an axis for kernels."""
+    count, new_token, context = (
+        np.asarray(size, dtype=np.float64)[..., None] for size in (part.count, part.new_token, part.context)
+    )
+    return count, new_token, context
 
 
 def _attention_shape(template: Template, part: Sequences) -> AttentionShape:
     row = template.sample
     assert isinstance(row, AttentionRow)
-    return AttentionShape(query=row.query, cache=row.cache, causal=row.causal, **_sizes(part), **template.shape)
+    return AttentionShape(*_sizes(part), query=row.query, cache=row.cache, causal=row.causal, **template.shape)
 
 
 def _attention_work(template: Template, part: Sequences) -> Attended:
     row = template.sample
     if isinstance(row, LatentRow):
-        formats = {"weight": row.weight, "query": row.query, "cache": row.cache}
-        return WholeLatentAttention(decoding=part.decoding, **formats, **_sizes(part), **template.shape)
+        return WholeLatentAttention(
+            *_sizes(part),
+            weight=row.weight,
+            query=row.query,
+            cache=row.cache,
+            decoding=part.decoding,
+            **template.shape,
+        )
     assert isinstance(row, AttentionRow)
     shape = _attention_shape(template, part)
     return FusedAttention(shape, part.decoding, row.latent) if row.step is None else UnfusedAttention(shape, row.step)
