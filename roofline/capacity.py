@@ -65,13 +65,10 @@ def capacity(model: Model, device: Device, scenario: Scenario) -> Capacity:
     held = footprint(model, device, scenario)
     fits = bool(held.free_byte >= 0)
 
-    def batch_fits(batch: Array) -> Array:
-        return np.asarray(footprint(model, device, replace(scenario, batch=batch)).free_byte >= 0)
-
     def length_fits(token: Array) -> Array:
         return np.asarray(footprint(model, device, _of_length(scenario, token)).free_byte >= 0)
 
-    max_batch = largest_true(batch_fits, BATCH_LIMIT)
+    max_batch = largest_batch(model, device, scenario)
     terms = {
         "weights": held.weight_byte,
         "KV cache": held.kv_byte,
@@ -86,6 +83,15 @@ def capacity(model: Model, device: Device, scenario: Scenario) -> Capacity:
         largest_term=max(terms, key=lambda name: float(terms[name])),
         changes=() if fits else tuple(_changes(model, device, scenario, max_batch)),
     )
+
+
+def largest_batch(model: Model, device: Device, scenario: Scenario) -> int:
+    """Requests of the scenario's length that fit, at most BATCH_LIMIT (0: none). Errors: as capacity."""
+
+    def fits(batch: Array) -> Array:
+        return np.asarray(footprint(model, device, replace(scenario, batch=batch)).free_byte >= 0)
+
+    return largest_true(fits, BATCH_LIMIT)
 
 
 def _of_length(scenario: Scenario, token: Array) -> Scenario:

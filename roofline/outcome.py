@@ -53,7 +53,8 @@ class Outcome:
         read = self.input_cost.usd_per_mtok
         if read is None:
             return None
-        written = 0.0 if self.output_cost is None else self.output_cost.usd_per_mtok or 0.0
+        written = None if self.output_cost is None else self.output_cost.usd_per_mtok
+        written = 0.0 if written is None else written
         return (read * scenario.input_token + written * scenario.output_token) / MILLION_TOKEN
 
 

@@ -1,12 +1,12 @@
 """From a model, a device and a scenario to time, bottleneck, memory, energy and money."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .capacity import Capacity, capacity, integers
+from .capacity import Capacity, capacity
+from .crossing import change_beyond
 from .deployment import Deployment, decode_times, micro_batches, pipeline_s
 from .device import Device
 from .economics import Site, TokenCost, profile_site
@@ -14,7 +14,7 @@ from .errors import RooflineError
 from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
 from .outcome import Case, bound_index, outcome, rates_used
-from .structs import STORED_BYTE, Array, Number
+from .structs import STORED_BYTE, Number
 from .timing import BOUNDS, Bound, Calibration, StepTime
 from .workload import Precision, Scenario
 
@@ -223,29 +223,16 @@ def decode_bound(where: Deployment, scenario: Scenario) -> NDArray[np.intp]:
     return bound_index(decode_times(where, scenario)[0])
 
 
-def _first_change(at: Callable[[Array], NDArray[np.intp]], start: int, limit: int) -> tuple[int, Bound] | None:
-    """The smallest value above `start` whose bound differs from that at `start`, searched on a grid of 5 % steps and
-    then between its neighbours.
-    """
-    grid = integers(np.geomspace(start, limit, 240).round())
-    bounds = at(grid)
-    changed = np.flatnonzero(bounds != bounds[0])
-    if not changed.size:
-        return None
-    below, above = grid[changed[0] - 1], grid[changed[0]]
-    between = integers(np.linspace(below, above, 1024))
-    exact = at(between)
-    first = int(np.flatnonzero(exact != bounds[0])[0])
-    return int(between[first]), BOUNDS[int(exact[first])]
-
-
 def _flips(where: Deployment, model: Model, scenario: Scenario) -> tuple[Flip, ...]:
-    spread = scenario.parallelism
-    batch = _first_change(lambda b: decode_bound(where, replace(scenario, batch=b)), spread.dp, 65536)
     limit = max(int(model.max_context), 2)
-    context = _first_change(lambda t: decode_bound(where, replace(scenario, input_token=t)), 1, limit)
-    found = (("batch", batch), ("input", context))
-    return tuple(Flip(name, *change) for name, change in found if change)
+    found = (
+        (
+            "batch",
+            change_beyond(lambda b: decode_bound(where, replace(scenario, batch=b)), scenario.parallelism.dp, 65536),
+        ),
+        ("input", change_beyond(lambda t: decode_bound(where, replace(scenario, input_token=t)), 1, limit)),
+    )
+    return tuple(Flip(name, change[0], BOUNDS[change[1]]) for name, change in found if change)
 
 
 def predict(model: Model, device: Device, calibration: Calibration, scenario: Scenario) -> Prediction:

@@ -16,10 +16,10 @@ LAYERS = (
     {"timing"},
     {"transformer"},
     {"footprint"},
-    {"capacity", "deployment", "outcome", "prediction"},
+    {"capacity", "crossing", "deployment", "outcome", "prediction"},
     {"sweep"},
     {"serving"},
-    {"plan"},
+    {"plan", "sensitivity"},
 )
 """Layers from the bottom up: a module may import from its own layer's modules below it and from lower layers."""
 
@@ -30,7 +30,8 @@ SIDE = {
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
     "api": {"io"}.union(*LAYERS),
-    "report": {"prediction", "sweep", "io", "serving"},
+    "alternatives": {"io", "api"}.union(*LAYERS),
+    "report": {"prediction", "sweep", "io", "outcome", "sensitivity", "serving"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]

@@ -12,6 +12,7 @@ from . import hardware, measure, models
 from .calibrate import calibrate_command
 from .predict import predict_command
 from .report import report_command
+from .sensitivity import sensitivity_command
 from .validate import validate_command
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("predict")(predict_command)
+app.command("sensitivity")(sensitivity_command)
 app.command("calibrate")(calibrate_command)
 app.command("validate")(validate_command)
 app.command("report")(report_command)

@@ -37,6 +37,14 @@ class Request:
     names: Mapping[str, str | None]
 
 
+def single(asked: Request, command: str) -> dict[str, Any]:
+    """The settings of a command that takes one scenario. Errors: RooflineError naming a list."""
+    for field, values in asked.numbers.items():
+        if len(values) > 1:
+            raise RooflineError(f"{field}: {command} takes one number, not {len(values)}. Give one of them.")
+    return {field: values[0] for field, values in asked.numbers.items()} | dict(asked.names)
+
+
 def parse_numbers(field: str, text: object) -> tuple[int, ...]:
     """Whole numbers from 1 on, one or several with commas. Errors: RooflineError naming field and value."""
     items = text if isinstance(text, list) else str(text).split(",")

@@ -95,6 +95,12 @@ def rendered(table: Any, width: int = WIDTH) -> str:
 
 
 def _head(record: Record) -> Iterator[str]:
+    yield from scenario_lines(record)
+    yield ""
+
+
+def scenario_lines(record: Record) -> Iterator[str]:
+    """What was asked for, in two lines."""
     scenario, spread = record["scenario"], record["scenario"]["parallelism"]
     precision = scenario["precision"]
     split = ", ".join(f"{key} {value}" for key, value in spread.items() if value > 1)
@@ -108,7 +114,6 @@ def _head(record: Record) -> Iterator[str]:
         f"weights {precision['weights']}{experts}, activations {precision['activations']}, KV {precision['kv']}; "
         f"{scenario['attention']} attention"
     )
-    yield ""
 
 
 def _times(record: Record) -> Iterator[str]:

@@ -21,6 +21,10 @@ LARGEST_G_PER_KWH = 5000.0
 """Beyond any grid: burning lignite gives about 1,200."""
 
 
+class UnpricedError(RooflineError):
+    """A price file does not price a device."""
+
+
 def price_names() -> tuple[str, ...]:
     """The names of the shipped price files, sorted."""
     return tuple(sorted(path.stem for path in (DATA / "prices").glob("*.toml")))
@@ -87,7 +91,7 @@ def _kind(text: str) -> PriceKind:
 
 
 def _tariff(file: "PriceFile", device: str, wanted: PriceKind | None) -> tuple[Tariff, Citation]:
-    """The tariff of `device` in `file`. Errors: RooflineError with what the file has instead."""
+    """The tariff of `device` in `file`. Errors: UnpricedError with what the file has instead."""
     held: dict[PriceKind, Collection[str]] = {
         PriceKind.ON_DEMAND: file.on_demand,
         PriceKind.RESERVED: file.reserved,
@@ -107,7 +111,7 @@ def _tariff(file: "PriceFile", device: str, wanted: PriceKind | None) -> tuple[T
             return Rental(figure.value), _cited(file, figure, kind)
     others = f" It has {' and '.join(stated)} for it: --price-kind {stated[0]}." if stated else ""
     names = ", ".join(sorted(set(file.on_demand) | set(file.reserved) | set(file.own)))
-    raise RooflineError(
+    raise UnpricedError(
         f"prices: {file.name} has no {kind} price of {device}.{others} It prices: {names or 'nothing'}."
     )
 

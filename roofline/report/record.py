@@ -79,6 +79,20 @@ def _phase(phase: Phase | None) -> dict[str, Any] | None:
     }
 
 
+def scenario_record(prediction: Prediction) -> dict[str, Any]:
+    """What was asked for: numbers, split, formats and library."""
+    scenario = prediction.scenario
+    return {
+        "batch": scenario.batch,
+        "input_token": scenario.input_token,
+        "output_token": scenario.output_token,
+        "parallelism": asdict(scenario.parallelism),
+        "precision": {name: str(getattr(scenario.precision, name)) for name in PRECISION_FIELDS},
+        "attention": str(scenario.attention),
+        "backend": prediction.calibration.backend or None,
+    }
+
+
 def _of(cost: TokenCost | None, figure: str) -> float | None:
     """One figure of a phase's cost; None where there is no such phase."""
     value = None if cost is None else getattr(cost, figure)
@@ -156,23 +170,15 @@ def prediction_record(
     --json and --html add to a single prediction: its surroundings, and where its facts are from (io.sources); null
     where it is not given.
     """
-    scenario, capacity, device = prediction.scenario, prediction.capacity, prediction.device
-    spread, held = scenario.parallelism, capacity.footprint
+    capacity, device = prediction.capacity, prediction.device
+    spread, held = prediction.scenario.parallelism, capacity.footprint
     dram = device.dram
     return {
         "schema": SCHEMA,
         "model": prediction.model.name,
         "device": device.name,
         "device_count": spread.device_count,
-        "scenario": {
-            "batch": scenario.batch,
-            "input_token": scenario.input_token,
-            "output_token": scenario.output_token,
-            "parallelism": asdict(spread),
-            "precision": {name: str(getattr(scenario.precision, name)) for name in PRECISION_FIELDS},
-            "attention": str(scenario.attention),
-            "backend": prediction.calibration.backend or None,
-        },
+        "scenario": scenario_record(prediction),
         "ttft_s": prediction.ttft_s,
         "tpot_s": prediction.tpot_s,
         "e2e_s": prediction.e2e_s,

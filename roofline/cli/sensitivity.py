@@ -1,0 +1,183 @@
+"""`roofline sensitivity`: what would move the figures, and the next best change."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from textwrap import wrap
+from typing import Annotated, Any
+
+import typer
+
+from ..alternatives import alternatives, other_devices
+from ..api import case_of, split_device
+from ..errors import unknown
+from ..io.models import load_model
+from ..io.profiles import load_target
+from ..outcome import Case
+from ..prediction import predict_case
+from ..report.format import count, money, quantity, seconds
+from ..report.sensitivity import sensitivity_record
+from ..sensitivity.analysis import Crossover, base_figures, bound_crossovers, format_crossover, lever_rows
+from ..sensitivity.changes import Alternative, evaluated
+from ..sensitivity.figures import MAX_BATCH, REQUEST_DEVICE_S, REQUEST_USD, STATIC, Figure, static_figures
+from .options import takes_scenario
+from .scenario import Request, single
+from .screen import WIDTH, rendered, scenario_lines
+
+Record = Mapping[str, Any]
+
+TOP = 10
+"""Changes on the screen."""
+
+SMALL = 0.005
+"""Elasticities below it are shown as nothing."""
+
+OBJECTIVES = {"cost": REQUEST_USD.key, "ttft": "ttft_s", "tpot": "tpot_s", "throughput": "output_token_per_s"}
+"""What --by takes."""
+
+
+@takes_scenario
+def sensitivity_command(
+    asked: Request,
+    by: Annotated[str, typer.Option(help="Rank changes by cost, ttft, tpot or throughput.")] = "cost",
+    devices: Annotated[str | None, typer.Option(help="Other devices to try, with commas [all alike].")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the analysis as one HTML page.")] = None,
+) -> None:
+    """Say what moves TTFT, TPOT, throughput and cost of MODEL on DEVICE, and rank what to change next."""
+    record = analysed(asked, by, devices, shlex.join(["roofline", *sys.argv[1:]]))
+    if html is not None:
+        from ..report.pages import write_page
+
+        write_page(record, html)
+        typer.echo(f"wrote {html}", err=True)
+    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else screen(record))
+    if not record["base"]["fits"]:
+        raise typer.Exit(1)
+
+
+def analysed(asked: Request, by: str, devices: str | None, command: str) -> dict[str, Any]:
+    """The record of the analysis that a command asks for. Errors: RooflineError for what is not understood."""
+    settings = single(asked, "sensitivity")
+    if by not in OBJECTIVES:
+        raise unknown("by", by, OBJECTIVES)
+    loaded = load_model(asked.model)
+    name, _ = split_device(asked.device)
+    target = load_target(name)
+    base_case = case_of(loaded, asked.device, **settings)
+    prediction = predict_case(base_case)
+    base = base_figures(base_case, static_figures(base_case))
+    objective = _objective(by, base)
+    tried = devices.split(",") if devices else other_devices(base_case)
+    options = list(alternatives(loaded, target, settings, base_case, prediction.capacity.max_batch, tried))
+    return sensitivity_record(
+        prediction,
+        (*STATIC, MAX_BATCH),
+        base,
+        tuple(lever_rows(base_case, static_figures, base)),
+        tuple(_crossovers(base_case, options)),
+        evaluated(options, static_figures, objective.key, base),
+        objective,
+        command,
+    )
+
+
+def _objective(by: str, base: Mapping[str, float | None]) -> Figure:
+    """The figure to rank by; device-seconds stand in for money where there is no price."""
+    if by == "cost":
+        return REQUEST_DEVICE_S if base[REQUEST_USD.key] is None else REQUEST_USD
+    return next(figure for figure in STATIC if figure.key == OBJECTIVES[by])
+
+
+def _crossovers(base: Case, options: list[Alternative]) -> Iterator[Crossover]:
+    """Where bounds change, and up to which batch another format of the weights is faster."""
+    yield from bound_crossovers(base)
+    for option in options:
+        if option.kind in ("weights", "kv") and option.case is not None:
+            found = format_crossover(base, option.case, option.text)
+            if found is not None:
+                yield found
+
+
+def screen(record: Record) -> str:
+    """The first screen of a sensitivity record: the answer, elasticities, crossovers, ranked changes."""
+    return "\n".join([*scenario_lines(record), "", *_answer(record), "", _elasticities(record), *_changes_told(record)])
+
+
+def _answer(record: Record) -> Iterator[str]:
+    best = next((change for change in record["changes"] if change["fits"] and change["gain"] is not None), None)
+    for key, title in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
+        felt = sorted(
+            ((abs(row["elasticity"][key] or 0.0), row) for row in record["levers"] if row["kind"] == "hardware"),
+            key=lambda pair: -pair[0],
+        )
+        if record["base"][key] is None or not felt:
+            continue
+        told = ", ".join(f"{row['title']} {row['elasticity'][key]:+.2f} %" for size, row in felt[:3] if size > SMALL)
+        yield f"  {title} {seconds(record['base'][key])}; 1 % more of each: {told}"
+    if best is not None and best["gain"] < 0.0:
+        flags = f" ({best['flags']})" if best["flags"] else ""
+        yield f"  best next change: {best['text']}{flags}: {record['objective']['title']} {best['gain']:+.0%}"
+    elif best is not None:
+        yield f"  nothing tried lowers the {record['objective']['title']}"
+    yield from (f"  {crossing['text']}" for crossing in record["crossovers"][:5])
+    if not record["base"]["fits"]:
+        yield "  it does not fit as asked: figures are as if memory were larger"
+
+
+def _elasticities(record: Record) -> str:
+    from rich.table import Table
+
+    table = Table(title="1 % more of a row: % change of a column", title_justify="left")
+    table.add_column("lever")
+    table.add_column("now", justify="right")
+    figures = [figure for figure in record["figures"] if record["base"][figure["key"]] is not None]
+    for figure in figures:
+        table.add_column(figure["title"], justify="right")
+    for row in record["levers"]:
+        cells = (row["elasticity"][figure["key"]] for figure in figures)
+        now = quantity(row["value"], row["unit"]) if row["unit"] else count(row["value"])
+        table.add_row(row["title"], now, *(_signed(cell) for cell in cells))
+    return rendered(table)
+
+
+def _signed(cell: float | None) -> str:
+    """An elasticity; a dot where it is nothing."""
+    if cell is None:
+        return "-"
+    return f"{cell:+.2f}" if abs(cell) > SMALL else "·"
+
+
+def _changes_told(record: Record) -> Iterator[str]:
+    from rich.table import Table
+
+    known = {key for key, value in record["base"].items() if value is not None}
+    keys = [key for key in ("ttft_s", "tpot_s", "output_token_per_s", "max_batch") if key in known]
+    titles = {figure["key"]: figure["title"] for figure in record["figures"]}
+    table = Table(title=f"Next changes, by {record['objective']['title']}", title_justify="left")
+    table.add_column("change", no_wrap=True)
+    table.add_column(record["objective"]["title"], justify="right")
+    for key in keys:
+        table.add_column(titles[key], justify="right")
+    table.add_column("$/h", justify="right")
+    table.add_column("bound")
+    table.add_column("fits")
+    for change in record["changes"][:TOP]:
+        table.add_row(
+            change["text"] if change["kind"] != "device" else f"{change['device_count']} x {change['device']}",
+            "no price" if change["gain"] is None else f"{change['gain']:+.0%}",
+            *("-" if change["change"][key] is None else f"{change['change'][key]:+.0%}" for key in keys),
+            money(change["usd_per_hour"]),
+            change["bound"],
+            "yes" if change["fits"] else "no",
+        )
+    yield rendered(table)
+    more = len(record["changes"]) - TOP
+    yield from wrap(
+        f"{more} more with --json. Every change is predicted for itself; what narrower formats do to answers is not "
+        "judged. Prices are those that each profile states, of different sellers, unless --prices names one. "
+        "Elasticities are taken between -10 % and +10 %, with calibration parameters kept.",
+        WIDTH,
+    )

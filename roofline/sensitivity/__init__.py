@@ -1,0 +1,1 @@
+"""What would move a figure: elasticities, crossovers, and the next best changes."""
