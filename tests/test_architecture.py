@@ -20,6 +20,7 @@ LAYERS = (
     {"sweep"},
     {"serving"},
     {"plan", "sensitivity"},
+    {"difference"},
 )
 """Layers from the bottom up: a module may import from its own layer's modules below it and from lower layers."""
 
