@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import predict
+    from .comparison import compare
     from .device import Device
     from .errors import InfeasibleError, RooflineError
     from .io.models import load_model, preset_names
     from .io.profiles import load_device, profile_names
     from .model import Model
     from .prediction import Prediction
+    from .report.comparison_record import comparison_record
     from .report.record import prediction_record
     from .sweep import decode_grid
     from .workload import Parallelism, Precision, Scenario
@@ -19,6 +21,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "predict": ".api",
+    "compare": ".comparison",
+    "comparison_record": ".report.comparison_record",
     "Device": ".device",
     "InfeasibleError": ".errors",
     "RooflineError": ".errors",
@@ -44,6 +48,8 @@ __all__ = [
     "Prediction",
     "RooflineError",
     "Scenario",
+    "compare",
+    "comparison_record",
     "decode_grid",
     "load_device",
     "load_model",

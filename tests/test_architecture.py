@@ -32,7 +32,8 @@ SIDE = {
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
     "api": {"io"}.union(*LAYERS),
     "alternatives": {"io", "api"}.union(*LAYERS),
-    "report": {"prediction", "sweep", "io", "outcome", "sensitivity", "serving"},
+    "comparison": {"api", "prediction", "io"},
+    "report": {"prediction", "sweep", "comparison", "io", "outcome", "sensitivity", "serving"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]

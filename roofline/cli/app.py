@@ -10,6 +10,7 @@ from .. import __version__
 from ..errors import InfeasibleError, RooflineError
 from . import hardware, measure, models
 from .calibrate import calibrate_command
+from .compare import compare_command
 from .diff import diff_command
 from .predict import predict_command
 from .report import report_command
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("predict")(predict_command)
+app.command("compare")(compare_command)
 app.command("sensitivity")(sensitivity_command)
 app.command("diff")(diff_command)
 app.command("calibrate")(calibrate_command)

@@ -45,7 +45,9 @@ def predict_command(
     if not records:
         raise refused[0]
     if html is not None:
-        _write_page(records, html)
+        from ..report.pages import write_page
+
+        write_page(records[0] if len(records) == 1 else _list(records), html)
     if csv is not None:
         write_text(csv, kernel_csv(records))
     if json_:
@@ -84,15 +86,8 @@ def full_record(found: "Prediction", command: str, model: str, device: str) -> d
 
 
 def _list(records: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"schema": "roofline.predictions/1", "predictions": records}
-
-
-def _write_page(records: list[dict[str, Any]], path: Path) -> None:
-    from ..report.pages import write_page
-
-    if len(records) > 1:
-        raise RooflineError(f"html: a page shows one prediction, not {len(records)}. Give single numbers.")
-    write_page(records[0], path)
+    provenance = {name: records[0]["provenance"][name] for name in ("package_version", "command")}
+    return {"schema": "roofline.predictions/1", "predictions": records, "provenance": provenance}
 
 
 def kernel_csv(records: list[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ BOUND_PATTERN = {"compute": "", "memory": "/", "link": "x", "overhead": "."}
 PATTERN = {"fillmode": "overlay", "fgcolor": "#FFFFFF", "fgopacity": 0.6, "size": 7, "solidity": 0.2}
 
 SERIES_COLOUR = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B0A000", "#808080")
-SERIES_SYMBOL = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "x")
+SERIES_SYMBOL = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "hexagon", "x")
 SERIES_DASH = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
 """One for each series of a figure, in the order of the record."""
 

@@ -39,7 +39,7 @@ def step_s(kernel: Record) -> float | None:
     return _product(kernel.get("count"), kernel.get("total_s"))
 
 
-def roofline(record: Record) -> Figure:
+def roofline(record: Record, height: int = 600) -> Figure:
     """Every kernel of both phases at (FLOP/byte, FLOP/s reached) under the roofs of the device, log-log.
 
     Kernels without FLOP or without memory traffic have no place in it: `unplaced` counts them. Marker area grows with
@@ -62,8 +62,8 @@ def roofline(record: Record) -> Figure:
     return {
         "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in traces)],
         "layout": layout(
-            height=600,
-            legend=below(600),
+            height=height,
+            legend=below(height),
             annotations=[_roof_label(roof) for roof in roofs],
             xaxis=axis(
                 "FLOP per byte of memory traffic",
@@ -249,9 +249,9 @@ def _roof_trace(roof: Roof) -> Figure:
 
 
 def _roof_label(roof: Roof) -> Figure:
-    """The name of a roof: a flat one's above its right end, a slope's to the left of its upper half."""
+    """The name of a roof: a flat one's above its right end, a slope's to its left, DRAM's the lowest."""
     flat = roof.start[1] == roof.end[1]
-    share = 1.0 if flat else 0.7
+    share = 1.0 if flat else 0.5 if roof.dash == "solid" else 0.75
     x, y = (log10(start) + share * (log10(end) - log10(start)) for start, end in zip(roof.start, roof.end, strict=True))
     at = {"xanchor": "right", "yanchor": "bottom", **({} if flat else {"xshift": -6, "bgcolor": NEUTRAL})}
     return {"x": x, "y": y, "text": safe(roof.title), "showarrow": False, "font": SMALL, **at}

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RooflineError, clip, unknown
-from . import prediction, validation
+from . import comparison, prediction, validation
 from .html import Contents, html_of
 from .parts import Record
 
 PAGES: dict[str, Callable[[Record], Contents]] = {
     "roofline.prediction/1": prediction.contents,
+    "roofline.predictions/1": comparison.list_contents,
+    "roofline.comparison/1": comparison.contents,
     "roofline.validation/1": validation.contents,
 }
 """The schemas that have a page, and what makes its contents."""

@@ -17,13 +17,13 @@ OBJECT, LIST, ROWS = "an object", "a list", "a list of objects"
 def check_parts(record: Record, parts: Mapping[str, str], command: str) -> None:
     """Refuses a `record` of which a part, by its dotted path, is not of its kind.
 
-    A path that ends in "?" may lead to nothing or None; "*" stands for every value of an object or list that is not
-    None. `command` makes such records. Errors: RooflineError naming the part, what it is, and what is accepted.
+    A step of a path with "?" may lead to nothing or None, and ends it; "*" stands for every value of an object or list
+    that is not None. `command` makes such records. Errors: RooflineError naming the part, what it is, and what is
+    accepted.
     """
     for path, kind in parts.items():
-        optional = path.endswith("?")
-        for name, part in _at(record, path.removesuffix("?").split("."), ""):
-            if not (optional and part is None) and not _is(part, kind):
+        for name, part in _at(record, path.split("."), ""):
+            if not _is(part, kind):
                 raise RooflineError(
                     f"record: {clip_value(name)} is {clip_value(part)}, which cannot be shown as a page. "
                     f"Accepted: {kind}. Make the record again with `roofline {command} .. --json`."
@@ -39,7 +39,9 @@ def _at(part: Any, path: Sequence[str], name: str) -> Iterator[tuple[str, Any]]:
         values = part.items() if isinstance(part, Mapping) else enumerate(part) if isinstance(part, list) else ()
         inner = [(str(key), held) for key, held in values if held is not None]
     else:
-        inner = [(path[0], part.get(path[0]) if isinstance(part, Mapping) else None)]
+        key = path[0].removesuffix("?")
+        held = part.get(key) if isinstance(part, Mapping) else None
+        inner = [] if held is None and path[0].endswith("?") else [(key, held)]
     for key, held in inner:
         yield from _at(held, path[1:], f"{name}.{key}" if name else key)
 

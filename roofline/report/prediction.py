@@ -7,7 +7,7 @@ from .parts import LIST, OBJECT, ROWS, Record, check_parts, listed, plain
 from .scenario_figures import decode_map, latency_and_throughput, memory
 from .tables import band_table, fact_table, kernel_table
 
-_PARTS = {
+PREDICTION_PARTS = {
     "scenario": OBJECT,
     "scenario.parallelism": OBJECT,
     "scenario.precision": OBJECT,
@@ -35,7 +35,7 @@ _PARTS = {
 
 def contents(record: Record) -> Contents:
     """What the page of a `roofline.prediction/1` record shows. Errors: RooflineError for a damaged record."""
-    check_parts(record, _PARTS, "predict")
+    check_parts(record, PREDICTION_PARTS, "predict")
     record = plain(record)
     phases = {name: phase for name, phase in record["phases"].items() if phase}
     figures = {"roofline-plot": roofline(record)}

@@ -257,7 +257,10 @@ def _region(bounds: Sequence[Sequence[Any]], name: str) -> Figure:
 
 
 def latency_and_throughput(
-    curves: Mapping[str, Record], level_s: object = None, chosen: Mapping[str, object] | None = None
+    curves: Mapping[str, Record],
+    level_s: object = None,
+    chosen: Mapping[str, object] | None = None,
+    title: str = "output tokens/s",
 ) -> Figure | None:
     """TPOT over output tokens per second, one line for each of `curves` (batch grows along it), dotted where memory is
     full. `level_s`: the service level; `chosen`: the batch of each curve to mark. None where nothing can be drawn.
@@ -278,7 +281,7 @@ def latency_and_throughput(
         data.append(_curve(name, fitting, position, mark, style))
         if beyond:
             more = _curve(f"{name}, would not fit", [*fitting[-1:], *beyond], position, None, {**style, "dash": "dot"})
-            data.append({**more, "showlegend": len(curves) == 1, "opacity": 0.55})
+            data.append({**more, "showlegend": len(curves) == 1 or not fitting, "opacity": 0.55})
     if not x_seen:
         return None
     limit = finite(level_s)
@@ -292,7 +295,7 @@ def latency_and_throughput(
         "layout": layout(
             height=_HEIGHT,
             legend=below(_HEIGHT),
-            xaxis=log_axis("output tokens/s", *ends),
+            xaxis=log_axis(title, *ends),
             yaxis=log_axis("TPOT", 0.7 * min(y_seen), 1.4 * max(y_seen), "s", automargin=True),
         ),
     }
