@@ -1,5 +1,6 @@
 """The kept reports: every page is what its record renders to, beside one plotly.js that all share."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from roofline.report.html import PLOTLY
 from roofline.report.pages import render
+
+from .test_html import Page
 
 REPORTS = Path(__file__).parents[2] / "reports"
 PAGES = sorted(path for path in REPORTS.glob("*.html") if path.name != "index.html")
@@ -27,3 +30,17 @@ def test_a_kept_page_is_what_the_record_beside_it_renders_to(page: Path) -> None
 @pytest.mark.parametrize("record", sorted(REPORTS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_kept_record_has_a_page_that_can_be_mailed(record: Path) -> None:
     assert len(render(json.loads(record.read_text("utf-8"))).encode()) < 6_000_000
+
+
+def test_the_index_lists_every_record_and_links_only_what_is_there() -> None:
+    path = REPORTS.parent / "benchmarks" / "gallery.py"
+    spec = importlib.util.spec_from_file_location("gallery", path)
+    assert spec is not None and spec.loader is not None
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    text = (REPORTS / "index.html").read_text("utf-8")
+    assert gallery.index(gallery.kept()) == text
+    links = [held["href"] for tag, held in Page(text).elements if tag == "a"]
+    assert all((REPORTS / str(link)).exists() for link in links)
+    assert {record.name for record in REPORTS.glob("*.json")} <= set(links)
+    assert {page.name for page in PAGES} <= set(links)
