@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .io.models import load_model, preset_names
     from .io.profiles import load_device, profile_names
     from .model import Model
+    from .planner import Planned, plan
     from .prediction import Prediction
     from .report.comparison_record import comparison_record
     from .report.record import prediction_record
@@ -31,6 +32,8 @@ _HOME = {
     "load_device": ".io.profiles",
     "profile_names": ".io.profiles",
     "Model": ".model",
+    "Planned": ".planner",
+    "plan": ".planner",
     "Prediction": ".prediction",
     "prediction_record": ".report.record",
     "decode_grid": ".sweep",
@@ -44,6 +47,7 @@ __all__ = [
     "InfeasibleError",
     "Model",
     "Parallelism",
+    "Planned",
     "Precision",
     "Prediction",
     "RooflineError",
@@ -53,6 +57,7 @@ __all__ = [
     "decode_grid",
     "load_device",
     "load_model",
+    "plan",
     "predict",
     "prediction_record",
     "preset_names",

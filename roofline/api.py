@@ -32,7 +32,7 @@ def parse_dtype(field: str, value: str) -> Dtype:
     return stored[name]
 
 
-def _whole(field: str, value: object) -> int:
+def whole(field: str, value: object) -> int:
     """`value` as a whole number from 1 on. Errors: RooflineError naming `field`."""
     number = value if isinstance(value, int | float | np.integer) and not isinstance(value, bool) else 0
     if 1 <= number <= LARGEST and number % 1 == 0:
@@ -98,13 +98,13 @@ def parallelism_of(device_count: int | None, tp: int | None, pp: int, ep: int, d
 
     Errors: RooflineError where one is no whole number from 1 on, or the product is not the number of devices given.
     """
-    pp, ep, dp = _whole("pp", pp), _whole("ep", ep), _whole("dp", dp)
+    pp, ep, dp = whole("pp", pp), whole("ep", ep), whole("dp", dp)
     rest = pp * dp
     if tp is None:
         if (device_count or rest) % rest:
             raise RooflineError(f"pp, dp: {pp} x {dp} does not divide {device_count} devices. Give DEVICE:{rest}.")
         tp = (device_count or rest) // rest
-    tp = _whole("tp", tp)
+    tp = whole("tp", tp)
     if device_count is not None and tp * rest != device_count:
         raise RooflineError(
             f"tp, pp, dp: {tp} x {pp} x {dp} = {tp * rest} devices, but {device_count} were given. "
@@ -148,9 +148,9 @@ def case_of(
     name, count = split_device(device) if isinstance(device, str) else (device, None)
     target = name if isinstance(name, Target) else load_target(name)
     scenario = Scenario(
-        batch=_whole("batch", batch),
-        input_token=_whole("input", input),
-        output_token=_whole("output", output),
+        batch=whole("batch", batch),
+        input_token=whole("input", input),
+        output_token=whole("output", output),
         precision=precision_of(loaded, target.device, weights, activations, kv),
         parallelism=parallelism_of(count, tp, pp, ep, dp),
         attention=parse_attention(attention or "fused"),

@@ -19,7 +19,7 @@ LAYERS = (
     {"capacity", "crossing", "deployment", "outcome", "prediction"},
     {"sweep"},
     {"serving"},
-    {"plan", "sensitivity"},
+    {"planning", "sensitivity"},
     {"difference"},
 )
 """Layers from the bottom up: a module may import from its own layer's modules below it and from lower layers."""
@@ -31,6 +31,7 @@ SIDE = {
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
     "api": {"io"}.union(*LAYERS),
+    "planner": {"io", "api"}.union(*LAYERS),
     "alternatives": {"io", "api"}.union(*LAYERS),
     "comparison": {"api", "prediction", "io"},
     "report": {"prediction", "sweep", "comparison", "io", "outcome", "sensitivity", "serving"},
@@ -38,7 +39,7 @@ SIDE = {
 
 VALUES = LAYERS[0] | LAYERS[1]
 
-LAZY = {"torch", "plotly", "pandas", "pyarrow", "scipy", "dask", "jinja2", "rich"}
+LAZY = {"torch", "plotly", "pandas", "pyarrow", "scipy", "dask", "distributed", "jinja2", "rich"}
 
 
 def unit(path: Path, root: Path) -> str:

@@ -12,6 +12,7 @@ from . import hardware, measure, models
 from .calibrate import calibrate_command
 from .compare import compare_command
 from .diff import diff_command
+from .plan import plan_command
 from .predict import predict_command
 from .report import report_command
 from .sensitivity import sensitivity_command
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("predict")(predict_command)
 app.command("compare")(compare_command)
+app.command("plan")(plan_command)
 app.command("sensitivity")(sensitivity_command)
 app.command("diff")(diff_command)
 app.command("calibrate")(calibrate_command)

@@ -1,0 +1,154 @@
+"""Everything about one candidate: its whole steady state, its band, what binds it, what each token costs."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..deployment import Deployment, deployment
+from ..economics import allocated_share, usd_per_mtok
+from ..footprint import weight_byte
+from ..serving.spread import Spread
+from ..serving.steady import SteadyState
+from ..serving.step import ServedModel
+from ..structs import Array
+from ..timing import BOUNDS, Bound, StepTime
+from ..workload import AttentionKind, Scenario, prefill
+from .curve import Curves, curves
+from .evaluate import at_percentile, lines_of, memory_of, served_of, steady, workload
+from .request import PlanRequest
+from .rows import Rows
+from .space import Grid, Structure
+
+Ends = tuple[float, float]
+"""A value at the fast and at the slow end of a band."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """One candidate in full. `state`: of one deployment (replica), shape (1,) everywhere. `headroom`: of "ttft", "tpot"
+    and "rate", 1 - value / limit. `limit`: the one with least of it.
+
+    `ttft_ends`, `tpot_ends`: at the percentile, the whole steady state at either end of the band; infinite where the
+    slow end saturates. `robust`: the service level holds at the slow end too. `bound`: of a decode step's time.
+    """
+
+    structure: Structure
+    row: Rows
+    state: SteadyState
+    ttft_ends: Ends
+    tpot_ends: Ends
+    robust: bool
+    roofline_ttft_s: float
+    roofline_tpot_s: float
+    bound: Bound
+    prefill_bound: Bound
+    headroom: dict[str, float]
+    limit: str
+    usd_per_hour: float | None
+    usd_per_mtok_input: float | None
+    usd_per_mtok_output: float | None
+    weight_byte: float
+    kv_token: float
+
+
+def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
+    """The Plan of the candidate in `row`, of `structure`."""
+    candidate = Grid(row.replicas, row.prefill_replicas, row.max_sequence, row.max_batch_token, row.request_per_s)
+    plain = served_of(structure, request)
+    lines = lines_of(plain, request)
+    served = replace(plain, times=lines)
+    memory = memory_of(structure, served, candidate, request)
+    prompt, context, budgets = workload(request)
+    made = curves(served, budgets, float(max(request.max_sequences)), prompt, context)
+    state = steady(candidate, request, served, made, memory.byte)
+    batch = max(float(state.batch[0]) / served.replicas, 1.0)
+    where = _deployment(structure, request)
+    chunk = min(prompt, float(row.max_batch_token[0]))
+    step, chunk_step = where.decode_step(batch, context), where.prefill_step((prefill(1.0, chunk),))
+    level = request.level
+    tpot_band, ttft_band = (
+        (float(band.low), float(band.high)) for band in (request.engine.tpot_band, request.engine.ttft_band)
+    )
+    ends = [
+        steady(candidate, request, served, _scaled(made, decode, chunks), memory.byte)
+        for decode, chunks in zip(
+            _ends(step, tpot_band),
+            _ends(chunk_step, tpot_band),
+            strict=True,
+        )
+    ]
+    ttft, tpot = float(row.ttft_s[0]), float(row.tpot_s[0])
+    fast, slow = (_at(end.ttft_s, level.percentile) for end in ends)
+    ttft_ends = (min(fast, ttft * ttft_band[0]), max(slow, ttft * ttft_band[1]))
+    tpot_ends = (_at(ends[0].tpot_s, level.percentile), _at(ends[1].tpot_s, level.percentile))
+    headroom = {
+        "ttft": 1.0 - ttft / level.ttft_s,
+        "tpot": 1.0 - tpot / level.tpot_s,
+        "rate": 1.0 - float(row.load[0]),
+    }
+    usd = None if structure.offer.site.tariff is None else float(row.usd_per_hour[0])
+    share = _input_share(request, served, state, batch)
+    rate = float(row.request_per_s[0])
+    return Plan(
+        structure=structure,
+        row=row,
+        state=state,
+        ttft_ends=ttft_ends,
+        tpot_ends=tpot_ends,
+        robust=ttft_ends[1] <= level.ttft_s and tpot_ends[1] <= level.tpot_s,
+        roofline_ttft_s=float(where.prefill_step((prefill(1.0, prompt),)).stage_roofline_s.max()),
+        roofline_tpot_s=float(step.stage_roofline_s.sum()),
+        bound=_bound(step),
+        prefill_bound=_bound(chunk_step),
+        headroom=headroom,
+        limit=min(headroom, key=lambda name: headroom[name]),
+        usd_per_hour=usd,
+        usd_per_mtok_input=None if usd is None else float(usd_per_mtok(usd * share, rate * prompt)),
+        usd_per_mtok_output=(
+            None if usd is None else float(usd_per_mtok(usd * (1.0 - share), rate * float(request.lengths.output.mean)))
+        ),
+        weight_byte=float(weight_byte(request.model, structure.precision, structure.split).max()),
+        kv_token=float(memory.token[0]),
+    )
+
+
+def _deployment(structure: Structure, request: PlanRequest) -> Deployment:
+    scenario = Scenario(1.0, 1.0, 1.0, structure.precision, structure.split, AttentionKind.FUSED)
+    return deployment(request.model, structure.offer.device, structure.offer.calibration, scenario)
+
+
+def _ends(step: StepTime, engine: Ends) -> Ends:
+    """How much faster and slower a step may be: the wider of its kernels' band and the engine's."""
+    fast, slow = step.stage_band_s
+    whole = step.stage_s.sum()
+    return min(engine[0], float(fast.sum() / whole)), max(engine[1], float(slow.sum() / whole))
+
+
+def _scaled(made: Curves, decode: float, chunk: float) -> Curves:
+    """The curves with decode steps and chunks slower by factors."""
+    return replace(
+        made,
+        decode_s=made.decode_s * decode,
+        host_s=made.host_s * decode,
+        added_s=made.added_s * chunk,
+        alone_s=made.alone_s * chunk,
+    )
+
+
+def _at(spread: Spread, percentile: float) -> float:
+    return float(at_percentile(spread, percentile)[0])
+
+
+def _bound(step: StepTime) -> Bound:
+    busiest = int(np.argmax(step.stage_s))
+    shares: Array = step.stage_bound_s[..., busiest, :]
+    return BOUNDS[int(np.argmax(shares))]
+
+
+def _input_share(request: PlanRequest, served: ServedModel, state: SteadyState, batch: float) -> float:
+    """The share of the bill that prompts pay: their device-seconds over those of prompts and outputs (economics)."""
+    host = served.engine.host
+    prompt = float(request.lengths.prompt.mean)
+    alone_s = max(float(state.prefill_s[0]) - host.request_s - host.prompt_token_s * prompt, 0.0)
+    steps = max(float(request.lengths.output.mean) - 1.0, 0.0)
+    return float(allocated_share(alone_s, steps * float(state.step_s[0]) / batch)[0])

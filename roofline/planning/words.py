@@ -1,0 +1,62 @@
+"""An answer in one sentence: what to buy, what it costs, what limits it, how sure that is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+
+LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "rate": "The rate at which it saturates"}
+"""What a plan is nearest to, as a sentence begins."""
+
+
+def split_text(spread: Record) -> str:
+    """The ranks of a replica: "TP4 PP2", or "1 device"."""
+    told = " ".join(f"{key.upper()}{value}" for key, value in spread.items() if value > 1)
+    return told or "1 device"
+
+
+def sentence(record: Record) -> str:
+    """The answer of a plan record. Errors: none; a record without plans says what binds."""
+    if record["plans"]:
+        return _buy(record["plans"][0], record["request"])
+    found = record["infeasible"]
+    asked = record["request"]
+    told = f"No plan of up to {asked['max_devices']} devices meets this; what binds: {found['text']}."
+    if found["floor"] is not None:
+        told += f" No engine could: {found['floor']['text']}."
+    return told
+
+
+def _buy(plan: Record, asked: Record) -> str:
+    split = split_text(plan["parallelism"])
+    each = f"{plan['replicas']} replicas of {split}" if plan["replicas"] > 1 else f"one replica: {split}"
+    cost = (
+        "no price known"
+        if plan["usd_per_hour"] is None
+        else f"${plan['usd_per_hour']:,.4g} per hour, ${plan['usd_per_mtok_input']:.3g} per million tokens in and "
+        f"${plan['usd_per_mtok_output']:.3g} out"
+    )
+    spare = plan["headroom"][plan["limit"]]
+    return (
+        f"{plan['n_devices']} x {plan['device_title']} ({each}, weights {plan['precision']['weights']}, KV "
+        f"{plan['precision']['kv']}): {cost}. {LIMITS[plan['limit']]} limits it, with {spare:.0%} to spare; decode is "
+        f"{plan['bound']}-bound. {_sure(plan, asked)}"
+    )
+
+
+def _sure(plan: Record, asked: Record) -> str:
+    """Whether the plan holds at the slow end of its band, and if not, what it would come to."""
+    if plan["robust"]:
+        return "It also holds at the slow end of the band."
+    late = []
+    for key, name in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
+        slow = plan["band"][key][1]
+        if slow is None:
+            late.append(f"{name} without end")
+        elif slow > asked[key]:
+            late.append(f"{name} {_time(slow)}")
+    return f"Not sure: at the slow end of the band it would give {' and '.join(late)}."
+
+
+def _time(value_s: float) -> str:
+    return f"{value_s:.3g} s" if value_s >= 1.0 else f"{value_s * 1e3:.3g} ms"
