@@ -61,12 +61,32 @@ def _tensor_byte(tensor: Tensor, precision: Precision, spread: Parallelism, kv_s
     return elements * STORED_BYTE[stored]
 
 
-def _layer_weight_byte(layer: Layer, model: Model, precision: Precision, spread: Parallelism) -> float:
+def layer_tensor_bytes(
+    layer: Layer, model: Model, precision: Precision, spread: Parallelism
+) -> tuple[tuple[Tensor, float], ...]:
+    """Every tensor of a layer with the bytes of one device's share of it."""
     attention = layer.attention
     kv_share = 1.0
     if isinstance(attention, Attention):
         kv_share = kv_heads_per_device(attention, spread.tp) / attention.kv_heads
-    return sum(_tensor_byte(tensor, precision, spread, kv_share) for tensor in layer_tensors(layer, model))
+    return tuple((tensor, _tensor_byte(tensor, precision, spread, kv_share)) for tensor in layer_tensors(layer, model))
+
+
+def outer_tensor_bytes(
+    model: Model, precision: Precision, spread: Parallelism
+) -> tuple[tuple[Tensor, float, tuple[float, ...]], ...]:
+    """Every tensor outside the layers: it, bytes of one device's share, and copies on each pipeline stage.
+
+    A tied embedding is copied to the last stage when there is more than one.
+    """
+    found = []
+    for tensor in outer_tensors(model):
+        copies = [0.0] * spread.pp
+        copies[0 if tensor.name in FIRST_STAGE else -1] = 1.0
+        if tensor.name == "embedding" and model.tied_embeddings and model.causal and spread.pp > 1:
+            copies[-1] = 1.0
+        found.append((tensor, _tensor_byte(tensor, precision, spread, 1.0), tuple(copies)))
+    return tuple(found)
 
 
 FIRST_STAGE = frozenset({"embedding", "embedding_in", "position", "token_type", "embedding_norm"})
@@ -74,19 +94,15 @@ FIRST_STAGE = frozenset({"embedding", "embedding_in", "position", "token_type", 
 
 
 def weight_byte(model: Model, precision: Precision, spread: Parallelism) -> Array:
-    """Bytes of weights on one device of each pipeline stage, shape (stages,).
-
-    A tied embedding is copied to the last stage when there is more than one.
-    """
+    """Bytes of weights on one device of each pipeline stage, shape (stages,)."""
     stages = stage_layers(model, spread.pp)
-    size = {layer: _layer_weight_byte(layer, model, precision, spread) for layer in set(model.layers)}
+    size = {
+        layer: sum(byte for _, byte in layer_tensor_bytes(layer, model, precision, spread))
+        for layer in set(model.layers)
+    }
     byte = np.array([sum(size[kind] * count for kind, count in Counter(stage).items()) for stage in stages])
-    for tensor in outer_tensors(model):
-        share = _tensor_byte(tensor, precision, spread, 1.0)
-        first = tensor.name in FIRST_STAGE
-        byte[0 if first else -1] += share
-        if tensor.name == "embedding" and model.tied_embeddings and model.causal and spread.pp > 1:
-            byte[-1] += share
+    for _, share, copies in outer_tensor_bytes(model, precision, spread):
+        byte += share * np.array(copies)
     return byte
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     {"sweep"},
     {"serving"},
     {"planning", "sensitivity"},
-    {"difference"},
+    {"difference", "explanation"},
 )
 """Layers from the bottom up: a module may import from its own layer's modules below it and from lower layers."""
 
@@ -34,7 +34,7 @@ SIDE = {
     "planner": {"io", "api"}.union(*LAYERS),
     "alternatives": {"io", "api"}.union(*LAYERS),
     "comparison": {"api", "prediction", "io"},
-    "report": {"prediction", "sweep", "comparison", "io", "outcome", "sensitivity", "serving"},
+    "report": {"prediction", "sweep", "comparison", "io", "outcome", "sensitivity", "explanation", "serving"},
 }
 
 VALUES = LAYERS[0] | LAYERS[1]

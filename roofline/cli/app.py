@@ -12,6 +12,7 @@ from . import hardware, measure, models
 from .calibrate import calibrate_command
 from .compare import compare_command
 from .diff import diff_command
+from .explain import explain_command
 from .plan import plan_command
 from .predict import predict_command
 from .report import report_command
@@ -32,6 +33,7 @@ app.command("compare")(compare_command)
 app.command("plan")(plan_command)
 app.command("sensitivity")(sensitivity_command)
 app.command("diff")(diff_command)
+app.command("explain")(explain_command)
 app.command("calibrate")(calibrate_command)
 app.command("validate")(validate_command)
 app.command("report")(report_command)

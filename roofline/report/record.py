@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..device import Device
 from ..economics import TokenCost
+from ..outcome import Case
 from ..prediction import Phase, Prediction
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ def _phase(phase: Phase | None) -> dict[str, Any] | None:
     }
 
 
-def scenario_record(prediction: Prediction) -> dict[str, Any]:
-    """What was asked for: numbers, split, formats and library."""
-    scenario = prediction.scenario
+def case_record(case: Case) -> dict[str, Any]:
+    """What is asked of a case: numbers, split, formats and library."""
+    scenario = case.scenario
     return {
         "batch": scenario.batch,
         "input_token": scenario.input_token,
@@ -89,7 +90,7 @@ def scenario_record(prediction: Prediction) -> dict[str, Any]:
         "parallelism": asdict(scenario.parallelism),
         "precision": {name: str(getattr(scenario.precision, name)) for name in PRECISION_FIELDS},
         "attention": str(scenario.attention),
-        "backend": prediction.calibration.backend or None,
+        "backend": case.calibration.backend or None,
     }
 
 
@@ -178,7 +179,7 @@ def prediction_record(
         "model": prediction.model.name,
         "device": device.name,
         "device_count": spread.device_count,
-        "scenario": scenario_record(prediction),
+        "scenario": case_record(prediction.case),
         "ttft_s": prediction.ttft_s,
         "tpot_s": prediction.tpot_s,
         "e2e_s": prediction.e2e_s,

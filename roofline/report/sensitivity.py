@@ -10,7 +10,7 @@ from ..sensitivity.analysis import Crossover, Row, Values
 from ..sensitivity.changes import Change, ranked
 from ..sensitivity.figures import Figure
 from .format import count, number, quantity
-from .record import scenario_record
+from .record import case_record
 
 SCHEMA = "roofline.sensitivity/1"
 
@@ -47,7 +47,7 @@ def sensitivity_record(
         "model": prediction.model.name,
         "device": device.name,
         "device_count": prediction.scenario.parallelism.device_count,
-        "scenario": scenario_record(prediction),
+        "scenario": case_record(prediction.case),
         "figures": [
             {"key": figure.key, "title": figure.title, "better": "lower" if figure.less_is_better else "higher"}
             for figure in figures

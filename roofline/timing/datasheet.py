@@ -46,7 +46,7 @@ def operand_dtype(work: Work) -> Dtype | None:
             return None
 
 
-def _padding(work: Work, device: Device) -> Number:
+def array_padding(work: Work, device: Device) -> Number:
     """Share of extra matrix work where the array's shape does not divide the operand's (1 without an array)."""
     match device.structure:
         case Gpu() | Dataflow() | Cpu():
@@ -149,7 +149,7 @@ def datasheet_time(group: KernelGroup, device: Device, working_set: WorkingSet) 
     matrix_s = cost.matrix_flop / device.matrix_flop_per_s[device.arithmetic(dtype)] if dtype else 0.0
     vector_s = cost.vector_flop / device.vector_flop_per_s
     bare_memory_s = _memory_s(cost, device, working_set)
-    compute_s = np.asarray(matrix_s * (_padding(work, device) / efficiency.matrix) + vector_s / efficiency.vector)
+    compute_s = np.asarray(matrix_s * (array_padding(work, device) / efficiency.matrix) + vector_s / efficiency.vector)
     memory_s = np.asarray(bare_memory_s / efficiency.dram)
     launch = work.launch if isinstance(work, Pointwise) else 1.0
     overhead_s = np.asarray(launch * efficiency.kernel_overhead_s)
