@@ -17,6 +17,7 @@ from .plan import plan_command
 from .predict import predict_command
 from .report import report_command
 from .sensitivity import sensitivity_command
+from .simulate import simulate_command
 from .validate import validate_command
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command("plan")(plan_command)
 app.command("sensitivity")(sensitivity_command)
 app.command("diff")(diff_command)
 app.command("explain")(explain_command)
+app.command("simulate")(simulate_command)
 app.command("calibrate")(calibrate_command)
 app.command("validate")(validate_command)
 app.command("report")(report_command)

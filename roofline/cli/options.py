@@ -43,15 +43,28 @@ def _options(
     """The parameters of a command that takes a scenario."""
 
 
+_DEPLOYMENT = ("model", "device", "tp", "pp", "ep", "dp", "weights", "activations", "kv", "attention", "backend")
+"""The options that say what runs where, without what is asked of it."""
+
+
 def takes_scenario(command: Callable[..., None]) -> Callable[..., None]:
     """`command`, whose parameter `asked` is a Request, with the options of a scenario in the place of it."""
-    shared = inspect.signature(_options).parameters
+    return _taking(command, tuple(inspect.signature(_options).parameters))
+
+
+def takes_deployment(command: Callable[..., None]) -> Callable[..., None]:
+    """The same with the options of a deployment alone: the command says itself what is asked of it."""
+    return _taking(command, _DEPLOYMENT)
+
+
+def _taking(command: Callable[..., None], names: tuple[str, ...]) -> Callable[..., None]:
+    shared = {name: entry for name, entry in inspect.signature(_options).parameters.items() if name in names}
     own = inspect.signature(command, eval_str=True).parameters
 
     @wraps(command)
     def run(**given: Any) -> None:
         settings = {name: given.pop(name) for name in shared}
-        model, device, scenario = (settings.pop(name) for name in ("model", "device", "scenario"))
+        model, device, scenario = (settings.pop(name, None) for name in ("model", "device", "scenario"))
         asked: Request = request(model, device, settings, scenario)
         command(asked=asked, **given)
 

@@ -132,7 +132,7 @@ class ServedModel:
         """The step of all micro-batches, from the kernels and host time of one on each stage."""
         stage_s = kernels.sum(axis=-1) + host
         passed_s = stage_s.sum(axis=-1)
-        stretch = np.maximum(micro * stage_s.max(axis=-1) / passed_s, 1.0)
+        stretch = np.maximum(micro * stage_s.max(axis=-1) / np.maximum(passed_s, 1e-30), 1.0)
         part_s = kernels.sum(axis=-2) * stretch[..., None]
         return StepParts(
             gemm_s=part_s[..., GEMM],

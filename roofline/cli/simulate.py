@@ -1,0 +1,169 @@
+"""`roofline simulate`: requests through an engine's scheduler, one by one; on the screen, as JSON, CSV or a page."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import RooflineError
+from .numbers import positive
+from .options import takes_deployment
+from .scenario import Request
+
+
+def _option(text: str, metavar: str) -> Any:
+    return typer.Option(help=text, show_default=False, metavar=metavar)
+
+
+@takes_deployment
+def simulate_command(
+    asked: Request,
+    rate: Annotated[str | None, _option("Requests per second, in an open loop.", "X")] = None,
+    arrival_cv: Annotated[
+        str | None, _option("With --rate: variability of the time between arrivals; 0 a clock, 1 Poisson [1].", "X")
+    ] = None,
+    concurrency: Annotated[str | None, _option("Requests in flight, in a closed loop.", "N")] = None,
+    trace: Annotated[
+        Path | None,
+        _option("Requests of a CSV or JSON-lines file; with --rate or --concurrency only their lengths.", "FILE"),
+    ] = None,
+    requests: Annotated[str | None, _option("How many [1000, or all of the trace].", "N")] = None,
+    input: Annotated[str | None, _option("Prompt tokens: N, lognormal:MEAN:CV, or a trace [2048].", "LENGTH")] = None,
+    output: Annotated[str | None, _option("Generated tokens: the same forms [256].", "LENGTH")] = None,
+    engine: Annotated[str, _option("vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")] = "vllm",
+    max_batch_tokens: Annotated[str | None, _option("Token budget of a step [the engine's].", "N")] = None,
+    max_sequences: Annotated[str | None, _option("Sequences that run at once [the engine's].", "N")] = None,
+    seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write one line per request to a CSV file.")] = None,
+    steps: Annotated[Path | None, typer.Option(help="Write one line per step of the engine to a CSV file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the simulation as one HTML page.")] = None,
+) -> None:
+    """Simulate MODEL on DEVICE serving requests one by one: queueing, batching, preemption, each request's times."""
+    from ..io.files import require_writable, write_text
+    from ..report.simulation_record import requests_table, simulation_record, steps_table
+    from ..serving.replay import replay
+    from .screen_simulation import simulation_screen
+
+    files = [path for path in (csv, steps, html) if path is not None]
+    if len({path.absolute() for path in files}) < len(files):
+        raise RooflineError("csv, steps, html: two of them would be written to the same file. Give different ones.")
+    for path in files:
+        require_writable(path)
+    workload = _workload(rate, arrival_cv, concurrency, trace, requests, input, output, seed)
+    case, served = _served(asked, engine, max_batch_tokens, max_sequences)
+    with _progress() as told:
+        found = replay(served, workload, progress=told)
+    command = shlex.join(["roofline", *sys.argv[1:]])
+    record = simulation_record(found, served, case=case, command=command)
+    run = found.simulation
+    if csv is not None:
+        write_text(csv, _table(requests_table(run)))
+    if steps is not None:
+        write_text(steps, _table(steps_table(run)))
+    if html is not None:
+        from ..report.pages import write_page
+
+        write_page(record, html)
+    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else simulation_screen(record))
+    for path in files:
+        typer.echo(f"wrote {path}", err=True)
+
+
+def _workload(
+    rate: str | None,
+    arrival_cv: str | None,
+    concurrency: str | None,
+    trace: Path | None,
+    requests: str | None,
+    input: str | None,
+    output: str | None,
+    seed: int,
+) -> Any:
+    """The Workload that the options make. Errors: RooflineError where they contradict each other or none says what."""
+    from ..io.traces import is_request_log, read_request_log, read_trace
+    from ..serving.lengths import Lengths
+    from ..serving.replay import Drawn, Traced
+    from ..serving.traffic import ClosedLoop, OpenLoop, Traffic
+    from .lengths import parse_length
+
+    if rate is not None and concurrency is not None:
+        raise RooflineError("rate, concurrency: an open loop has a rate, a closed one a concurrency. Give one of them.")
+    if arrival_cv is not None and rate is None:
+        raise RooflineError("arrival-cv: it is about arrivals at a rate. Give --rate as well.")
+    if trace is None and rate is None and concurrency is None:
+        raise RooflineError("rate, concurrency, trace: none says how requests come. Try: --rate 10")
+    if trace is not None and (input is not None or output is not None):
+        raise RooflineError("trace: it has its own lengths. Leave out --input and --output, or give it as one of them.")
+    traffic: Traffic | None = None
+    if rate is not None:
+        cv = 0.0 if arrival_cv == "0" else positive("arrival-cv", arrival_cv or 1.0)
+        traffic = OpenLoop(positive("rate", rate), cv**2)
+    if concurrency is not None:
+        traffic = ClosedLoop(positive("concurrency", concurrency, least=1.0, whole=True))
+    count = None if requests is None else int(positive("requests", requests, least=1.0, whole=True))
+    if trace is not None:
+        found = read_request_log(trace).trace if is_request_log(trace) else read_trace(trace)
+        return Traced(found, traffic, count, seed)
+    assert traffic is not None
+    lengths = Lengths(parse_length("input", input or "2048"), parse_length("output", output or "256"))
+    return Drawn(traffic, lengths, count or 1000, seed)
+
+
+def _served(asked: Request, engine: str, max_batch_tokens: str | None, max_sequences: str | None) -> Any:
+    """The Case asked for, and its model served by `engine` under the limits asked for."""
+    from ..api import case_of, split_device
+    from ..io.calibration import backends_of
+    from ..io.engines import load_engine
+    from ..io.profiles import load_target
+    from ..serving.step import served_model
+
+    several = [field for field, values in asked.numbers.items() if len(values) > 1]
+    if several:
+        raise RooflineError(f"{several[0]}: a simulation is of one deployment. Give one number.")
+    loaded = load_engine(engine)
+    limits = loaded.limits
+    if max_batch_tokens is not None:
+        budget = positive("max-batch-tokens", max_batch_tokens, least=1.0, whole=True)
+        limits = replace(limits, max_batch_token=budget)
+    if max_sequences is not None:
+        limits = replace(limits, max_sequence=positive("max-sequences", max_sequences, least=1.0, whole=True))
+    loaded = replace(loaded, limits=limits)
+    target = load_target(split_device(asked.device)[0])
+    given: dict[str, Any] = {field: values[0] for field, values in asked.numbers.items()} | dict(asked.names)
+    if given["backend"] is None and loaded.backend in backends_of(target):
+        given["backend"] = loaded.backend
+    case = case_of(asked.model, asked.device, **given)
+    if not case.model.causal:
+        raise RooflineError(f"model: {case.model.name} is an encoder and generates nothing. Give a causal model.")
+    return case, served_model(case.model, case.device, case.calibration, case.scenario, loaded)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, where that is a terminal: call what it yields with the share that is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("simulating"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _table(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns as CSV; empty cells for what is unknown."""
+    import csv
+    import io
+
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return target.getvalue()
