@@ -266,22 +266,12 @@ def _kernel(change: KernelChange) -> dict[str, Any]:
 
 
 def _plan(before: Record, after: Record) -> dict[str, Any]:
-    """The bill of two plans: devices times their price; and the price of a token: the bill over the rate."""
-    bill, token = (
-        [
-            {"n_devices": side["n_devices"], "usd_per_device_hour": _over(side["usd_per_hour"], side["n_devices"])}
-            for side in (before, after)
-        ],
-        [
-            {
-                "n_devices": side["n_devices"],
-                "usd_per_device_hour": _over(side["usd_per_hour"], side["n_devices"]),
-                "output_token_per_s": _over(1.0, side["output_token_per_s"]),
-            }
-            for side in (before, after)
-        ],
+    """The bill of two plans: devices times their price."""
+    sides = (
+        {"n_devices": side["n_devices"], "usd_per_device_hour": _over(side.get("usd_per_hour"), side["n_devices"])}
+        for side in (before, after)
     )
-    return {"usd_per_hour": _product(*bill), "usd_per_hour_per_output_token_per_s": _product(*token)}
+    return {"usd_per_hour": _product(*sides)}
 
 
 def _over(numerator: float | None, denominator: float | None) -> float | None:
