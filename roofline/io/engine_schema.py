@@ -51,6 +51,7 @@ class SchedulingTable(Table):
 
     order: Literal["chunked_prefill", "prefill_first"]
     order_source: Name
+    own_kernels: tuple[Name, ...] = ()
     reserved_output: Fraction
     prefill_wait: Scale
     ahead: bool = False

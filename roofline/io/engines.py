@@ -95,6 +95,7 @@ def engine_of(file: "EngineFile") -> Engine:
         reserved_output=file.scheduling.reserved_output.value,
         prefill_wait=file.scheduling.prefill_wait.value,
         ahead=file.scheduling.ahead,
+        own_kernels=file.scheduling.own_kernels,
         tpot_band=Band(file.tpot_band.low, file.tpot_band.high, file.tpot_band.source),
         ttft_band=Band(file.ttft_band.low, file.ttft_band.high, file.ttft_band.source),
         evidence=EngineEvidence() if known is None else EngineEvidence(**known.model_dump()),

@@ -90,7 +90,8 @@ class EngineEvidence:
 class Engine:
     """A named serving engine.
 
-    `backend`: whose kernels it runs (of a device's calibrations). `reserved_output`: share of a request's output tokens
+    `backend`: whose kernels it runs (of a device's calibrations). `own_kernels`: families for which it brings kernels
+    unlike those of other libraries: where its own were not measured, the datasheet says more than theirs. `reserved_output`: share of a request's output tokens
     whose KV blocks are set aside when it is admitted (0: blocks on demand). `prefill_wait`: mean time of a prompt until
     its first token in a closed loop of equal requests, in times of its own prefill: 1 if prompts never meet.
     `tpot_band`, `ttft_band`: multiples of the prediction between which four of five measurements lay. `ahead`: a step
@@ -107,6 +108,7 @@ class Engine:
     limits: Limits
     reserved_output: float
     prefill_wait: float
+    own_kernels: tuple[str, ...]
     tpot_band: Band
     ttft_band: Band
     evidence: EngineEvidence = field(default_factory=EngineEvidence)

@@ -162,9 +162,14 @@ def served_model(
     Errors: InfeasibleError where the model cannot be split so.
     """
     spread = scenario.parallelism
+    measured = {
+        key: fitted
+        for key, fitted in calibration.models.items()
+        if key[0] not in engine.own_kernels or fitted.evidence.backend == engine.backend
+    }
     return ServedModel(
         engine=engine,
-        times=modelled_times(deployment(model, device, calibration, scenario)),
+        times=modelled_times(deployment(model, device, replace(calibration, models=measured), scenario)),
         memory=kv_memory(model, device, scenario, engine.limits),
         layers=np.array([float(len(stage)) for stage in stage_layers(model, spread.pp)]),
         replicas=float(spread.dp),

@@ -58,6 +58,7 @@ ENGINE = Engine(
     limits=Limits(max_batch_token=1024.0, max_sequence=64.0, memory_fraction=1.0, reserve_byte=0.0),
     reserved_output=0.0,
     prefill_wait=1.0,
+    own_kernels=(),
     tpot_band=Band(0.9, 1.1, "made"),
     ttft_band=Band(0.9, 1.1, "made"),
 )
