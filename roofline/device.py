@@ -63,7 +63,10 @@ class Efficiency:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device of a profile file. All rates are dense; links are per direction; capacities are bytes."""
+    """One device of a profile file. All rates are dense; links are per direction; capacities are bytes.
+
+    `usable_byte`: DRAM that software sees, where it is not the nominal capacity.
+    """
 
     name: str
     title: str
@@ -85,6 +88,12 @@ class Device:
     efficiency: Efficiency
     digest: str
     assumptions: tuple[str, ...] = field(default=())
+    usable_byte: float | None = None
+
+    @property
+    def visible_byte(self) -> float:
+        """DRAM that software sees: what a driver reports, or the nominal capacity."""
+        return self.usable_byte or self.dram.capacity_byte
 
     def arithmetic(self, dtype: Dtype) -> Dtype:
         """The format in which this device computes `dtype` operands: itself, or what it upcasts them to.

@@ -35,6 +35,7 @@ class ScaleTable(Table):
     decode_all_reduce: Scale
     prefill_attention: Scale
     decode_attention: Scale
+    pointwise: Scale
 
 
 class LimitsTable(Table):

@@ -115,9 +115,12 @@ class Level(Table):
 
 
 class Dram(Table):
-    """Off-chip memory. `reserve_fraction`: what the serving engine leaves unused."""
+    """Off-chip memory. `reserve_fraction`: what the serving engine leaves unused. `usable`: what software sees where that
+    is not the nominal capacity.
+    """
 
     capacity: Capacity
+    usable: Capacity | None = None
     bandwidth: Bandwidth
     reserve_fraction: Fraction
 

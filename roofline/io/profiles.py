@@ -170,6 +170,7 @@ def device_of(profile: "Profile", digest: str) -> Device:
             for path, fact in profile.facts()
             if fact.kind == "assumed"
         ),
+        usable_byte=memory.dram.usable.value if memory.dram.usable else None,
     )
 
 

@@ -66,7 +66,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Costs:
-    """Seconds at one load: decode step, what a prompt adds, a prompt beside the decodes, a prompt alone; its steps."""
+    """Seconds at one load: decode step, what a prompt adds, a prompt beside the decodes, a prompt alone.
+
+    `chunks`: steps of one prompt. `group`: prompts that share a step, each paying its share.
+    """
 
     decode_s: Array
     host_s: Array
@@ -74,10 +77,11 @@ class Costs:
     beside_s: Array
     alone_s: Array
     chunks: Array
+    group: Array
 
 
-def costs_of(load: Load, decoding: Array) -> Costs:
-    """The Costs with `decoding` sequences generating (at least one)."""
+def costs_of(load: Load, decoding: Array, waiting: Number = 1.0) -> Costs:
+    """The Costs with `decoding` sequences generating (at least one) while `waiting` prompts are there to share a step."""
     served, one = load.served, np.maximum(decoding, 1.0)
     draft = load.speculation
     step = served.decode_step_s(one, load.context, 1.0 + draft.draft_token)
@@ -90,17 +94,19 @@ def costs_of(load: Load, decoding: Array) -> Costs:
         case PrefillFirst():
             room = load.budget
     chunks = np.maximum(load.prompt / room, 1.0)
-    chunk, behind = load.prompt / chunks, load.cached + 0.5 * (load.prompt - load.prompt / chunks)
-    alone_s = chunks * served.prefill_step_s(chunk, behind).total_s
+    group = np.clip(np.floor(room / load.prompt), 1.0, np.maximum(waiting, 1.0))
+    chunk = load.prompt / chunks
+    behind = load.cached + 0.5 * (load.prompt - chunk)
+    alone_s = chunks * served.prefill_step_s(chunk, behind, group).total_s / group
     match served.engine.schedule:
         case ChunkedPrefill():
             plain = served.decode_step_s(one, load.context)
-            mixed = served.mixed_step_s(chunk, behind, 1.0, one, load.context)
-            added_s = chunks * np.maximum(mixed.total_s - plain.total_s, 0.0)
+            mixed = served.mixed_step_s(chunk, behind, group, one, load.context)
+            added_s = chunks * np.maximum(mixed.total_s - plain.total_s, 0.0) / group
             beside_s = chunks * decode_s + added_s
         case PrefillFirst():
             added_s = beside_s = alone_s
-    return Costs(decode_s, step.host_s, added_s, beside_s, alone_s, chunks)
+    return Costs(decode_s, step.host_s, added_s, beside_s, alone_s, chunks, group)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,32 +122,85 @@ class Cycle:
 
 
 def cycle_of(load: Load, running: Array) -> Cycle:
-    """The Cycle of `running` sequences, the fixed point in how many of them are past their prompt."""
-    wait = load.served.engine.prefill_wait
-    decoding = running
+    """The Cycle of `running` sequences."""
+    match load.served.engine.schedule:
+        case ChunkedPrefill():
+            return _apart(load, running)
+        case PrefillFirst():
+            apart, waves = _apart(load, running), _in_waves(load, running)
+            return _mixture(apart, waves, in_step(load, waves.costs), running)
+
+
+def _apart(load: Load, running: Array) -> Cycle:
+    """Requests out of step with each other: a finished one is replaced at once.
+
+    The fixed point in how many sequences are past their prompt.
+    """
+    decoding, busy = running, 0.0 * running
     for _ in range(ROUNDS):
         costs = costs_of(load, decoding)
-        others = np.maximum(running - 1.0, 0.0) * costs.added_s
-        together = in_step(load, costs)
-        apart_s = np.minimum(wait, np.maximum(running, 1.0)) * costs.beside_s
-        service_s = apart_s * (1.0 - together) + together * costs.beside_s * (
-            1.0 + np.maximum(running - 1.0, 0.0) / 2.0
-        )
-        share = 1.0 - 0.5 * together
+        others_s = np.maximum(running - 1.0, 0.0) * costs.added_s
+        service_s = _prompt_wait(load, costs, running, busy) * costs.beside_s
         # n·t² + (S - n·D - others)·t - D·S = 0
-        linear = service_s - load.steps * costs.decode_s - share * others
+        linear = service_s - load.steps * costs.decode_s - others_s
         square = np.maximum(load.steps, 1e-9)
-        tpot_s = (-linear + np.sqrt(linear**2 + 4.0 * square * costs.decode_s * service_s)) / (2.0 * square)
-        floor_s = _prefill_floor_s(load, costs, running)
-        slot_s = np.maximum(service_s + load.steps * tpot_s, floor_s)
-        tpot_s = np.where(
-            slot_s > service_s + load.steps * tpot_s,
-            costs.decode_s / (1.0 - others / np.maximum(slot_s, 1e-30)),
-            tpot_s,
-        )
-        service_s = slot_s - load.steps * tpot_s
+        free_s = (-linear + np.sqrt(linear**2 + 4.0 * square * costs.decode_s * service_s)) / (2.0 * square)
+        unhindered_s = service_s + load.steps * free_s
+        slot_s = np.maximum(unhindered_s, _prefill_floor_s(load, costs, running))
+        crowded_s = costs.decode_s / np.maximum(1.0 - others_s / slot_s, 1e-9)
+        tpot_s = np.where(slot_s > unhindered_s, crowded_s, free_s)
         decoding = running * load.steps * tpot_s / slot_s
-    return Cycle(costs, tpot_s, service_s, slot_s, decoding, running / slot_s)
+        busy = np.maximum(running - 1.0, 0.0) * costs.beside_s / slot_s
+    return Cycle(costs, tpot_s, slot_s - load.steps * tpot_s, slot_s, decoding, running / slot_s)
+
+
+BUSIEST = 0.95
+"""Utilisation of the token budget beyond which its queue is that of the saturated closed loop, not of a random one."""
+
+
+def _prompt_wait(load: Load, costs: Costs, running: Array, busy: Array) -> Array:
+    """Mean time from admission to the first token, in times of a prompt's own steps.
+
+    Requests of equal length keep meeting the same others: the engine's `prefill_wait`. Lengths that differ by more than
+    a prompt's time mix them: a queue with random arrivals at the utilisation `busy` of the others (M/G/1).
+    """
+    differing = np.sqrt(load.output_cv2) * load.steps * costs.decode_s
+    alike = costs.beside_s / (costs.beside_s + differing)
+    kept = np.minimum(load.served.engine.prefill_wait, np.maximum(running, 1.0))
+    usage = np.minimum(busy, BUSIEST)
+    mixed = 1.0 + usage / (1.0 - usage) * (1.0 + load.prompt_cv2) / 2.0
+    wait: Array = alike * kept + (1.0 - alike) * np.minimum(mixed, np.maximum(running, 1.0))
+    return wait
+
+
+def _in_waves(load: Load, running: Array) -> Cycle:
+    """Requests in step with each other: all prompts of a wave in groups of g, then all decode steps together.
+
+    A request waits for (running + g)/2 prompts before its first token and for the (running - g)/2 behind it after.
+    """
+    costs = costs_of(load, running, running)
+    behind_s = 0.5 * np.maximum(running - costs.group, 0.0) * costs.alone_s
+    tpot_s = costs.decode_s + behind_s / np.maximum(load.steps, 1.0)
+    service_s = 0.5 * (np.maximum(running, costs.group) + costs.group) * costs.alone_s
+    slot_s = service_s + load.steps * tpot_s
+    return Cycle(costs, tpot_s, service_s, slot_s, running + 0.0 * tpot_s, running / slot_s)
+
+
+def _mixture(apart: Cycle, waves: Cycle, share: Array, running: Array) -> Cycle:
+    """`share` of the requests in waves, the others apart: times and running sequences are means."""
+
+    def mean(one: Array, other: Array) -> Array:
+        return one * (1.0 - share) + other * share
+
+    slot_s = mean(apart.slot_s, waves.slot_s)
+    return Cycle(
+        costs=Costs(*(mean(getattr(apart.costs, name), getattr(waves.costs, name)) for name in Costs.__slots__)),
+        tpot_s=mean(apart.tpot_s, waves.tpot_s),
+        service_s=mean(apart.service_s, waves.service_s),
+        slot_s=slot_s,
+        decoding=mean(apart.decoding, waves.decoding),
+        request_per_s=running / slot_s,
+    )
 
 
 def in_step(load: Load, costs: Costs) -> Array:
@@ -155,7 +214,8 @@ def in_step(load: Load, costs: Costs) -> Array:
             return np.zeros(np.shape(costs.decode_s))
         case PrefillFirst():
             apart_s = np.sqrt(load.output_cv2) * load.steps * costs.decode_s
-            return costs.alone_s / (costs.alone_s + apart_s)
+            share: Array = costs.alone_s / (costs.alone_s + apart_s)
+            return share
 
 
 def _prefill_floor_s(load: Load, costs: Costs, running: Array) -> Array:

@@ -55,6 +55,7 @@ class KernelScale:
     decode_all_reduce: float = 1.0
     prefill_attention: float = 1.0
     decode_attention: float = 1.0
+    pointwise: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class KvMemory:
 
 
 def kv_memory(model: Model, device: Device, scenario: Scenario, limits: Limits) -> KvMemory:
-    """The KvMemory of a replica under `limits`: memory_fraction · capacity - weights - activations - reserve.
+    """The KvMemory of a replica under `limits`: memory_fraction · visible memory - weights - activations - reserve.
 
     Activations are those of a step of max_batch_token tokens and the logits of max_sequence sequences. `scenario` gives
     precision, parallelism and attention. Ignores: draft models, LoRA adapters, encoder caches.
@@ -49,6 +49,6 @@ def kv_memory(model: Model, device: Device, scenario: Scenario, limits: Limits) 
     budget = np.asarray(limits.max_batch_token, dtype=np.float64)
     step = Scenario(1.0, budget, 1.0, scenario.precision, scenario.parallelism, scenario.attention)
     activations = activation_byte(model, step, np.float64(1.0), budget)
-    usable = limits.memory_fraction * device.dram.capacity_byte - limits.reserve_byte - activations
+    usable = limits.memory_fraction * device.visible_byte - limits.reserve_byte - activations
     weights = weight_byte(model, scenario.precision, scenario.parallelism)
     return KvMemory(model, scenario, np.asarray(usable, dtype=np.float64)[..., None] - weights)

@@ -80,7 +80,7 @@ class ServedModel:
         rows = prefill_token * prefill_sequence
         has_prompt, has_decode = _stages(np.sign(rows)), _stages(np.sign(part))
         one, scale = np.maximum(part, 1.0), self.engine.scale
-        row_scale = np.array([scale.prefill_gemm, scale.prefill_all_reduce, 1.0])
+        row_scale = np.array([scale.prefill_gemm, scale.prefill_all_reduce, scale.pointwise])
 
         def scaled_rows(pair: Array) -> Array:
             return _scaled(pair, row_scale)
@@ -112,7 +112,7 @@ class ServedModel:
         """Seconds of a decode step's kernels, shape (*configurations, stages, parts)."""
         scale = self.engine.scale
         pairs = self.times.body(sequence * new_token) + self.times.head(sequence * new_token)
-        rows = _scaled(pairs, np.array([scale.decode_gemm, scale.decode_all_reduce, 1.0]))
+        rows = _scaled(pairs, np.array([scale.decode_gemm, scale.decode_all_reduce, scale.pointwise]))
         attention = self.times.decode_attention(sequence, context)
         attended = _scaled(attention, scale.decode_attention)
         shape = np.broadcast_shapes(rows.shape[:-1], attended.shape)
