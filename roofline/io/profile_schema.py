@@ -115,8 +115,8 @@ class Level(Table):
 
 
 class Dram(Table):
-    """Off-chip memory. `reserve_fraction`: what the serving engine leaves unused. `usable`: what software sees where that
-    is not the nominal capacity.
+    """Off-chip memory. `reserve_fraction`: what the serving engine leaves unused. `usable`: what software sees where
+    that is not the nominal capacity.
     """
 
     capacity: Capacity

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..structs import Array, Number
 from .engine import ChunkedPrefill, PrefillFirst
+from .lengths import Lengths
 from .step import ServedModel
 
 ROUNDS = 4
@@ -61,7 +62,25 @@ class Load:
     budget: Array
     prompt_cv2: Array
     output_cv2: Array
+    output: Array
     speculation: Speculation
+
+
+def load_of(served: ServedModel, lengths: Lengths, prefix_hit: Number, speculation: Speculation) -> Load:
+    """The Load of requests of such lengths; `prefix_hit`: share of prompt tokens that the prefix cache holds."""
+    prompt, output = np.float64(1.0) * lengths.prompt.mean, np.maximum(lengths.output.mean, 1.0)
+    return Load(
+        served=served,
+        prompt=np.maximum(np.asarray(prompt * (1.0 - prefix_hit)), 1.0),
+        cached=np.asarray(prompt * prefix_hit),
+        steps=np.asarray((output - 1.0) / speculation.token_per_step),
+        context=np.asarray(prompt + output / 2.0),
+        budget=np.asarray(served.engine.limits.max_batch_token, dtype=np.float64),
+        prompt_cv2=np.asarray(lengths.prompt.cv2),
+        output_cv2=np.asarray(lengths.output.cv2),
+        output=np.asarray(output),
+        speculation=speculation,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +100,7 @@ class Costs:
 
 
 def costs_of(load: Load, decoding: Array, waiting: Number = 1.0) -> Costs:
-    """The Costs with `decoding` sequences generating (at least one) while `waiting` prompts are there to share a step."""
+    """The Costs with `decoding` sequences generating (at least one) and `waiting` prompts there to share a step."""
     served, one = load.served, np.maximum(decoding, 1.0)
     draft = load.speculation
     step = served.decode_step_s(one, load.context, 1.0 + draft.draft_token)

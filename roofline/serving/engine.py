@@ -91,12 +91,13 @@ class EngineEvidence:
 class Engine:
     """A named serving engine.
 
-    `backend`: whose kernels it runs (of a device's calibrations). `own_kernels`: families for which it brings kernels
-    unlike those of other libraries: where its own were not measured, the datasheet says more than theirs. `reserved_output`: share of a request's output tokens
-    whose KV blocks are set aside when it is admitted (0: blocks on demand). `prefill_wait`: mean time of a prompt until
-    its first token in a closed loop of equal requests, in times of its own prefill: 1 if prompts never meet.
-    `tpot_band`, `ttft_band`: multiples of the prediction between which four of five measurements lay. `ahead`: a step
-    is scheduled while the one before runs, so a request waits for the rest of the running step and the whole next one.
+    `backend`: whose kernels it runs (of a device's calibrations). `own_kernels`: families of which it brings kernels
+    unlike those of other libraries; where its own were not measured, the datasheet says more than theirs.
+    `reserved_output`: share of a request's output tokens whose KV blocks are set aside when it is admitted (0: blocks
+    on demand). `prefill_wait`: mean time of a prompt until its first token in a closed loop of equal requests, in times
+    of its own prefill: 1 if prompts never meet. `tpot_band`, `ttft_band`: multiples of the prediction between which
+    four of five measurements lay. `ahead`: a step is scheduled while the one before runs, so a request waits for the
+    rest of the running step and the whole next one.
     """
 
     name: str

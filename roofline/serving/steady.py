@@ -9,52 +9,18 @@ Sources: Little (1961); Allen and Cunneen's approximation for G/G/c in Sakasegaw
 Statistical Mathematics 29, 1977).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from ..structs import Array, Number
-from .cycle import NO_SPECULATION, Cycle, Load, Speculation, costs_of, cycle_of, in_step
-from .lengths import Lengths, normal_quantile
-from .spread import Spread, lognormal_spread, sum_of, waiting_spread
+from .cycle import NO_SPECULATION, Cycle, Load, Speculation, costs_of, cycle_of, in_step, load_of
+from .lengths import Lengths
+from .solve import root_between
+from .spread import lognormal_spread, waiting_spread
+from .state import Found, SteadyState, finished
 from .step import ServedModel
 from .traffic import ClosedLoop, OpenLoop, Traffic
 
-HALVINGS = 30
-"""Halvings of the interval of decoding sequences in an open loop."""
-
-SLOT_LIMITS = ("concurrency", "max_sequence", "kv_memory")
-"""What can limit the sequences that run at once, in the order of SteadyState.slot_limit."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SteadyState:
-    """What a deployment does in steady state, over all its replicas; elementwise over configurations.
-
-    `ttft_s` = `queue_s` (waiting for a slot) + front end + `prefill_s` (the prompt's own steps) + `interference_s`
-    (waiting for other prompts, and decodes in the same steps), the last two as means. `batch`: sequences that generate
-    at once. `utilisation`: of the rate at which it saturates. `slot_limit`: index into SLOT_LIMITS. An open loop at or
-    above saturation has infinite times and its throughput is that of saturation.
-    """
-
-    ttft_s: Spread
-    tpot_s: Spread
-    itl_s: Spread
-    queue_s: Spread
-    prefill_s: Array
-    interference_s: Array
-    request_per_s: Array
-    output_token_per_s: Array
-    input_token_per_s: Array
-    batch: Array
-    running: Array
-    utilisation: Array
-    saturation_request_per_s: Array
-    slots: Array
-    slot_limit: NDArray[np.intp]
-    step_s: Array
-    host_share: Array
+__all__ = ["SteadyState", "slots_of", "steady_state", "wait_for_servers_s"]
 
 
 def steady_state(
@@ -71,199 +37,106 @@ def steady_state(
     traffic, lengths, limits, prefix_hit and speculation broadcast against each other. A replica whose memory holds less
     than one request gives slots 0, no throughput and infinite times.
     """
-    prompt, output = np.float64(1.0) * lengths.prompt.mean, np.maximum(lengths.output.mean, 1.0)
-    emitted = speculation.token_per_step
-    load = Load(
-        served=served,
-        prompt=np.maximum(np.asarray(prompt * (1.0 - prefix_hit)), 1.0),
-        cached=np.asarray(prompt * prefix_hit),
-        steps=np.asarray((output - 1.0) / emitted),
-        context=np.asarray(prompt + output / 2.0),
-        budget=np.asarray(served.engine.limits.max_batch_token, dtype=np.float64),
-        prompt_cv2=np.asarray(lengths.prompt.cv2),
-        output_cv2=np.asarray(lengths.output.cv2),
-        speculation=speculation,
-    )
-    slots, by_memory = _slots(load, prompt, output)
+    load = load_of(served, lengths, prefix_hit, speculation)
     match traffic:
         case ClosedLoop():
-            found = _closed(load, traffic, slots)
+            return finished(_closed(load, traffic), load, served.replicas)
         case OpenLoop():
-            found = _open(load, traffic, slots)
-    return _finished(found, load, prompt, output, slots, by_memory)
+            return finished(_open(load, traffic), load, served.replicas)
 
 
-def _slots(load: Load, prompt: Number, output: Number) -> tuple[Array, Array]:
+def slots_of(load: Load) -> tuple[Array, Array]:
     """Sequences that may run at once in a replica (0: not even one fits), and how many memory alone allows.
 
     A sequence holds its prompt and, on average over its life, (1 + r²)/2 of its output: r of it set aside at admission,
     the rest as it comes. One sequence must fit whole.
     """
-    served = load.served
+    served, prompt = load.served, load.prompt + load.cached
     reserved = served.engine.reserved_output
-    by_memory = np.floor(served.memory.sequence(prompt + output * (1.0 + reserved**2) / 2.0))
-    one_fits = served.memory.sequence(prompt + output) >= 1.0
-    by_memory = by_memory * one_fits
+    held = served.memory.sequence(prompt + load.output * (1.0 + reserved**2) / 2.0)
+    one_fits = served.memory.sequence(prompt + load.output) >= 1.0
+    by_memory = np.floor(held) * one_fits
     return np.minimum(by_memory, np.asarray(served.engine.limits.max_sequence, dtype=np.float64)), by_memory
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """One replica under its traffic, before percentiles: means, and variances of what varies between requests."""
+def wait_for_servers_s(servers: Number, usage: Number, service_s: Number, cv2: Number) -> tuple[Array, Array]:
+    """Mean wait in seconds for one of `servers`, busy for `usage` of the time, and the probability of waiting.
 
-    cycle: Cycle
-    saturation: Array
-    request_per_s: Array
-    queue_s: Spread
-    interference_s: Array
-    interference_var: Array
-    running: Array
-    limited: NDArray[np.intp]
-    batch_var: Array
+    Sakasegawa's form of Allen and Cunneen's approximation of G/G/c: u^(sqrt(2(c+1)) - 1) / (c (1 - u)) · S · cv², with
+    `cv2` the mean of the squared variations of arrivals and service.
+    """
+    busy = np.clip(usage, 0.0, 1.0 - 1e-12)
+    waits = busy ** (np.sqrt(2.0 * (servers + 1.0)) - 1.0)
+    wait_s: Array = cv2 * waits / (servers * (1.0 - busy)) * service_s
+    return wait_s, waits
 
 
-def _closed(load: Load, traffic: ClosedLoop, slots: Array) -> _Found:
+def _closed(load: Load, traffic: ClosedLoop) -> Found:
+    slots, by_memory = slots_of(load)
     clients = np.asarray(traffic.concurrency, dtype=np.float64) / load.served.replicas
+    some = slots > 0.0
     running = np.maximum(np.minimum(clients, slots), 1e-9)
     cycle = cycle_of(load, running)
-    rounds = 1.0 - 1.0 / np.maximum(traffic.request_per_slot, 1.0)
-    burst_s = (1.0 - rounds) * np.maximum(running - 1.0, 0.0) / 2.0 * cycle.costs.beside_s
-    wait_s = np.maximum(clients / running - 1.0, 0.0) * cycle.slot_s * np.where(slots > 0.0, 1.0, np.inf)
-    wait_cv2 = load.output_cv2 / running
-    together = in_step(load, cycle.costs)
-    meeting_s = np.maximum(cycle.service_s - cycle.costs.alone_s, 0.0) + burst_s * (1.0 - together)
-    limited = np.where(clients <= slots, 0, 1)
-    return _Found(
+    started = 1.0 / np.maximum(traffic.request_per_slot, 1.0)
+    burst_s = started * np.maximum(running - 1.0, 0.0) / 2.0 * cycle.costs.beside_s
+    beyond = np.where(some, np.maximum(clients / running - 1.0, 0.0), 0.0)
+    wait_s = beyond * cycle.slot_s
+    endless = np.where(some, 0.0, np.inf)
+    met_s = np.maximum(cycle.service_s - cycle.costs.alone_s, 0.0) + burst_s * (1.0 - in_step(load, cycle.costs))
+    return Found(
         cycle=cycle,
-        saturation=cycle_of(load, np.maximum(slots, 1e-9)).request_per_s * (slots > 0.0),
-        request_per_s=cycle.request_per_s * (slots > 0.0),
-        queue_s=lognormal_spread(wait_s, wait_cv2 * wait_s**2),
-        interference_s=meeting_s,
-        interference_var=meeting_s**2 / 3.0,
-        running=running * (slots > 0.0),
-        limited=limited,
+        saturation=cycle_of(load, np.maximum(slots, 1e-9)).request_per_s * some,
+        request_per_s=cycle.request_per_s * some,
+        queue_s=lognormal_spread(wait_s, load.output_cv2 / running * wait_s**2).plus(endless),
+        interference_s=met_s,
+        interference_var=met_s**2 / 3.0,
+        running=running * some,
+        limited=np.where(clients <= slots, 0, 1),
         batch_var=np.zeros(np.shape(running)),
+        slots=slots,
+        by_memory=by_memory,
     )
 
 
-def _open(load: Load, traffic: OpenLoop, slots: Array) -> _Found:
+def _open(load: Load, traffic: OpenLoop) -> Found:
+    slots, by_memory = slots_of(load)
     rate = np.asarray(traffic.request_per_s, dtype=np.float64) / load.served.replicas
     full = cycle_of(load, np.maximum(slots, 1e-9))
     saturation = full.request_per_s * (slots > 0.0)
     usage = rate / np.maximum(saturation, 1e-30)
-    stable = usage < 1.0
     served_rate = np.minimum(rate, saturation)
+
+    def tpot_s(decoding: Array) -> Array:
+        costs = costs_of(load, decoding)
+        at_s: Array = costs.decode_s / np.maximum(1.0 - served_rate * costs.added_s, 1e-9)
+        return at_s
+
+    def missing(decoding: Array) -> Array:
+        return served_rate * load.steps * tpot_s(decoding) - decoding
+
     shape = np.broadcast_shapes(np.shape(rate), np.shape(slots), np.shape(full.tpot_s))
-    low, high = np.zeros(shape), np.broadcast_to(np.maximum(full.decoding, 1e-9), shape)
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        costs = costs_of(load, middle)
-        busy = served_rate * costs.added_s
-        needed = served_rate * load.steps * costs.decode_s / np.maximum(1.0 - busy, 1e-9)
-        low, high = np.where(needed > middle, middle, low), np.where(needed > middle, high, middle)
-    decoding = 0.5 * (low + high)
-    costs = costs_of(load, decoding)
-    tpot_s = costs.decode_s / np.maximum(1.0 - served_rate * costs.added_s, 1e-9)
-    held_s = costs.beside_s
-    prefill_usage = np.minimum(served_rate * held_s, 1.0 - 1e-9)
-    variability = (traffic.arrival_cv2 + load.prompt_cv2) / 2.0
-    prefill_wait_s = prefill_usage / (1.0 - prefill_usage) * variability * held_s
-    service_s = held_s + prefill_wait_s + 0.5 * tpot_s
-    slot_s = service_s + load.steps * tpot_s
-    # G/G/c for slots: Sakasegawa's form of Allen and Cunneen's approximation
-    power = np.sqrt(2.0 * (np.maximum(slots, 1.0) + 1.0)) - 1.0
-    busy_slots = np.clip(usage, 0.0, 1.0 - 1e-12)
+    most = np.broadcast_to(np.maximum(full.decoding, 1e-9), shape)
+    decoding = root_between(missing, np.zeros(shape), most)
+    costs, gap_s = costs_of(load, decoding), tpot_s(decoding)
+    prompt_usage = np.minimum(served_rate * costs.beside_s, 1.0 - 1e-9)
+    arrival_cv2 = np.asarray(traffic.arrival_cv2, dtype=np.float64)
+    prompt_wait_s, _ = wait_for_servers_s(1.0, prompt_usage, costs.beside_s, (arrival_cv2 + load.prompt_cv2) / 2.0)
+    service_s = costs.beside_s + prompt_wait_s + 0.5 * gap_s
+    slot_s = service_s + load.steps * gap_s
     slot_cv2 = load.output_cv2 * (load.steps * full.tpot_s / np.maximum(full.slot_s, 1e-30)) ** 2
-    wait_s = (
-        (traffic.arrival_cv2 + slot_cv2)
-        / 2.0
-        * busy_slots**power
-        / (np.maximum(slots, 1.0) * (1.0 - busy_slots))
-        * full.slot_s
-    )
-    endless = np.where(stable, 0.0, np.inf)
-    queue = waiting_spread(wait_s, busy_slots**power)
-    meeting_s = np.maximum(held_s - costs.alone_s, 0.0) + prefill_wait_s + 0.5 * tpot_s
-    cycle = Cycle(costs, tpot_s + endless, service_s + endless, slot_s, decoding, served_rate)
-    return _Found(
-        cycle=cycle,
+    servers = np.maximum(slots, 1.0)
+    wait_s, waits = wait_for_servers_s(servers, usage, full.slot_s, (arrival_cv2 + slot_cv2) / 2.0)
+    endless = np.where(usage < 1.0, 0.0, np.inf)
+    return Found(
+        cycle=Cycle(costs, gap_s + endless, service_s + endless, slot_s, decoding, served_rate),
         saturation=saturation,
         request_per_s=served_rate,
-        queue_s=queue.plus(endless),
-        interference_s=meeting_s,
-        interference_var=(2.0 / np.maximum(prefill_usage, 1e-9) - 1.0) * prefill_wait_s**2 + tpot_s**2 / 12.0,
-        running=np.minimum(served_rate * slot_s, np.maximum(slots, 0.0)),
+        queue_s=waiting_spread(wait_s, waits).plus(endless),
+        interference_s=service_s - costs.alone_s,
+        interference_var=(2.0 / np.maximum(prompt_usage, 1e-9) - 1.0) * prompt_wait_s**2 + gap_s**2 / 12.0,
+        running=np.minimum(served_rate * slot_s, slots),
         limited=np.full(shape, 1),
         batch_var=np.minimum(decoding, np.maximum(slots - decoding, 0.0)),
+        slots=slots,
+        by_memory=by_memory,
     )
-
-
-def _finished(found: _Found, load: Load, prompt: Number, output: Number, slots: Array, by_memory: Array) -> SteadyState:
-    """The SteadyState of all replicas, with percentiles."""
-    served, cycle, costs = load.served, found.cycle, found.cycle.costs
-    host, replicas = served.engine.host, served.replicas
-    emitted = load.speculation.token_per_step
-    front_s = host.request_s + host.prompt_token_s * prompt
-    prefill_s = front_s + costs.alone_s
-    own_var = load.prompt_cv2 * costs.alone_s**2
-    inner = lognormal_spread(prefill_s + found.interference_s, own_var + found.interference_var)
-    ttft = sum_of(found.queue_s, inner)
-    # prompts of others met while one request generates are Poisson: the variance of their number is its mean
-    met = found.request_per_s * load.steps * np.where(np.isfinite(cycle.tpot_s), cycle.tpot_s, 0.0)
-    slope_s = _slope_s(load, cycle.decoding)
-    steps = np.maximum(load.steps, 1.0)
-    drift_s = slope_s * np.sqrt(found.batch_var)
-    tpot_var = met * (1.0 + load.prompt_cv2) * costs.added_s**2 / steps**2 + 0.5 * drift_s**2
-    tpot = lognormal_spread(cycle.tpot_s / emitted, tpot_var / emitted**2)
-    itl = _gaps(cycle, found.request_per_s, drift_s, emitted)
-    limit = np.where(slots < by_memory, 1, 2)
-    return SteadyState(
-        ttft_s=ttft,
-        tpot_s=tpot,
-        itl_s=itl,
-        queue_s=found.queue_s,
-        prefill_s=prefill_s,
-        interference_s=found.interference_s,
-        request_per_s=found.request_per_s * replicas,
-        output_token_per_s=found.request_per_s * replicas * output,
-        input_token_per_s=found.request_per_s * replicas * prompt,
-        batch=cycle.decoding * replicas,
-        running=found.running * replicas,
-        utilisation=found.request_per_s / np.maximum(found.saturation, 1e-30),
-        saturation_request_per_s=found.saturation * replicas,
-        slots=slots * replicas,
-        slot_limit=np.where(found.limited == 0, 0, limit),
-        step_s=costs.decode_s,
-        host_share=costs.host_s / costs.decode_s,
-    )
-
-
-def _slope_s(load: Load, decoding: Array) -> Array:
-    """Seconds that one more generating sequence adds to a decode step."""
-    near = np.maximum(decoding, 1.0)
-    apart = np.maximum(0.2 * near, 1.0)
-    later = load.served.decode_step_s(near + apart, load.context).total_s
-    return np.maximum(later - load.served.decode_step_s(near, load.context).total_s, 0.0) / apart
-
-
-def _gaps(cycle: Cycle, request_per_s: Array, drift_s: Array, emitted: Number) -> Spread:
-    """The Spread of times between tokens: decode steps, and steps with a chunk of some prompt in them.
-
-    The share of steps with a chunk is what makes their mean TPOT; the running batch moves both by `drift_s`.
-    """
-    costs = cycle.costs
-    chunk_s = costs.added_s / costs.chunks
-    share = np.clip((cycle.tpot_s - costs.decode_s) / np.maximum(chunk_s, 1e-30), 0.0, 1.0)
-    plain, mixed = costs.decode_s, costs.decode_s + chunk_s
-    endless = np.where(np.isfinite(cycle.tpot_s), 0.0, np.inf)
-
-    def at(level: float) -> Array:
-        within = np.where(
-            share > 1.0 - level,
-            np.clip((level - (1.0 - share)) / np.maximum(share, 1e-12), 0.01, 0.99),
-            np.clip(level / np.maximum(1.0 - share, 1e-12), 0.01, 0.99),
-        )
-        centre = np.where(share > 1.0 - level, mixed, plain)
-        return centre + drift_s * normal_quantile(within) + endless
-
-    return Spread(cycle.tpot_s / emitted, at(0.50), at(0.95), at(0.99))

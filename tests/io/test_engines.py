@@ -20,7 +20,7 @@ def test_the_named_engines_are_there_and_know_their_schedule():
 def test_every_fact_of_a_preset_is_sourced(name):
     file = load_engine_file(name)
     facts = dict(file.facts())
-    assert len(facts) == 19
+    assert len(facts) == 20
     assert {fact.source for fact in facts.values()} <= set(file.sources)
 
 

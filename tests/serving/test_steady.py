@@ -66,9 +66,12 @@ def test_an_open_loop_saturates_where_the_closed_loop_with_all_slots_does():
 def test_prompts_first_and_equal_lengths_run_in_step():
     engine = replace(ENGINE, schedule=PrefillFirst())
     found = steady_state(served(engine), ClosedLoop(16.0), LENGTHS)
-    prompt = 1e-3 + 100 * 1.01e-5
-    # a wave of 16 prompts, one after another, then 100 steps together: the mean request waits for half of the others
-    assert float(found.tpot_s.mean) == pytest.approx(decode_s(16.0) + 7.5 * prompt / 100, rel=0.05)
+    # prompts of 100 tokens, ten in a step of 1,024: 1 ms + 1,000 · 10.1 us shared by ten. The first ten wait for the
+    # other six: on average (16 - 10) / 2 prompts behind the first token, (16 + 10) / 2 before it.
+    prompt = (1e-3 + 1000 * 1.01e-5) / 10
+    assert float(found.tpot_s.mean) == pytest.approx(decode_s(16.0) + 3 * prompt / 100)
+    assert float(found.ttft_s.mean) == pytest.approx(13 * prompt, rel=0.01)
+    assert 16.0 / float(found.request_per_s) == pytest.approx(16 * prompt + 100 * decode_s(16.0))
 
 
 def test_a_prefix_cache_spares_its_share_of_the_prompts():
