@@ -90,7 +90,7 @@ def whole_models(library: str, device: Device, calibration: Calibration, threads
     """Prefill and decode of every model in every form of attention that the library runs."""
     chosen = target(library, "cpu")
     chosen.library.use_threads(threads)
-    settings = Settings(BUDGET, chosen.clock, chosen.eager_clock, True, last_level_byte(), FP32)
+    settings = Settings(BUDGET, chosen.clock, chosen.eager_clock, chosen.clock, True, last_level_byte(), FP32)
     for name, layers in MODELS:
         model = load_model(name).model
         model = replace(model, layers=model.layers[:layers])

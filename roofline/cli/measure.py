@@ -64,9 +64,10 @@ def steps_command(
         bool, typer.Option("--warm", help="Reuse operands from cache; else weights come from DRAM.")
     ] = False,
     threads: Annotated[int | None, typer.Option("--threads", help="Threads; all CPUs unless given.")] = None,
-    shots: Annotated[
-        int | None, typer.Option("--shots", help="Samples per record; else until the spread is known.")
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Samples per record; else until the spread is known.")
     ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the drawn layers [a fresh one, recorded].")] = None,
 ) -> None:
     """Measure the steps of transformer layers and write one record per shape. Ctrl-C keeps what was measured."""
     from ..io.datasets.own import write
@@ -82,7 +83,8 @@ def steps_command(
         quick=quick,
         cold=not warm,
         threads=threads,
-        shots=shots,
+        samples=samples,
+        seed=fresh_seed() if seed is None else seed,
         activations=dtype,
         weights=weights,
         steps=check_steps([name.strip() for name in steps.split(",") if name.strip()]),
@@ -94,6 +96,13 @@ def steps_command(
     if file.interrupted:
         typer.echo("interrupted: the file holds what was measured until then.", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+def fresh_seed() -> int:
+    """A seed that nobody chose: shapes drawn with it are not those that a model was formed on."""
+    import secrets
+
+    return secrets.randbelow(10**6)
 
 
 def _loaded(name: str | None, layers: int | None) -> "Model | None":

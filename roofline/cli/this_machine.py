@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 PROFILE = "host"
 LIBRARIES = ("numpy", "torch", "both")
-FIT_FRACTION, SEED = 0.5, 0
+FIT_FRACTION = 0.5
 BUSY = 0.25
 """Load of one core from which it counts as taken: threads that must share a core measure the scheduler."""
 
 
-def this_machine(output: Path, *, library: str = "both", quick: bool = False) -> None:
+def this_machine(
+    output: Path, *, library: str = "both", quick: bool = False, seed: int | None = None, threads: int | None = None
+) -> None:
     """Measure a profile and the steps of drawn layers, calibrate, validate, and write everything into `output`.
+
+    `seed` decides which layers are drawn and which shapes are fitted; None: a fresh one, recorded. `threads` None: as
+    many as there are idle cores.
 
     Writes host.toml, and for each library its records, its calibrated profile host-LIBRARY.toml, and its validation as
     JSON and as a page. Errors: RooflineError for an unknown or missing library, or a folder that cannot be written;
@@ -29,16 +34,16 @@ def this_machine(output: Path, *, library: str = "both", quick: bool = False) ->
     """
     from ..io.datasets.own import write
     from ..io.files import write_text
-    from ..measure.environment import cores
+    from ..measure.environment import busy_cores, cores
     from ..measure.host_profile import profile_text
     from ..measure.session import Request, measure_host, measure_steps
-    from .measure import INTERRUPTED, progress
+    from .measure import INTERRUPTED, fresh_seed, progress
 
     libraries = _chosen(library)
     _prepare(output)
-    threads = idle_cores(len(cores()))
-    typer.echo(f"measuring with {threads} of {len(cores())} cores; the others are busy" if threads < len(cores())
-               else f"measuring with {threads} cores", err=True)  # fmt: skip
+    seed = fresh_seed() if seed is None else seed
+    threads = idle_cores(len(cores()), busy_cores()) if threads is None else threads
+    typer.echo(f"measuring with {threads} of {len(cores())} cores, seed {seed}", err=True)
     profile = output / f"{PROFILE}.toml"
     with progress() as tell:
         machine, measured, interrupted = measure_host("cpu", quick, tell)
@@ -48,22 +53,20 @@ def this_machine(output: Path, *, library: str = "both", quick: bool = False) ->
         if interrupted:
             break
         with progress() as tell:
-            file = measure_steps(Request(library=name, profile=PROFILE, quick=quick, threads=threads), tell=tell)
+            request = Request(library=name, profile=PROFILE, quick=quick, threads=threads, seed=seed)
+            file = measure_steps(request, tell=tell)
         write(output / f"{name}.json", file)
         interrupted = file.interrupted
         if not interrupted:
-            _judge(output, name, text, file)
+            _judge(output, name, text, file, seed)
     if interrupted:
         typer.echo(f"interrupted: {output} holds what was measured until then.", err=True)
         raise typer.Exit(INTERRUPTED)
 
 
-def idle_cores(count: int) -> int:
-    """How many of `count` cores nothing else uses now, as the system's one-minute load tells; at least one."""
-    import os
-
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return max(count - int(load + 1.0 - BUSY), 1)
+def idle_cores(count: int, busy: float) -> int:
+    """How many of `count` cores nothing else uses where `busy` cores' worth of time is taken; at least one."""
+    return max(count - int(busy + 1.0 - BUSY), 1)
 
 
 def _chosen(library: str) -> tuple[str, ...]:
@@ -94,7 +97,7 @@ def _prepare(output: Path) -> None:
     require_writable(output / f"{PROFILE}.toml")
 
 
-def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
+def _judge(output: Path, name: str, profile: str, file: "RecordFile", seed: int) -> None:
     """Calibrate one library on half of its shapes, judge it by the others, write both, and print the errors."""
     import json
     from datetime import UTC, datetime
@@ -119,13 +122,13 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
             bare.device,
             backend=name,
             fit_fraction=FIT_FRACTION,
-            seed=SEED,
+            seed=seed,
             date=datetime.now(UTC).date().isoformat(),
         )
     write_text(calibrated, named(profile, calibrated.stem) + "\n" + calibration_text(name, fits.items()))
     target = load_target(str(calibrated))
     predictors = {PROFILE: (target.device, load_calibration(target))}
-    unseen = Unseen(FIT_FRACTION, SEED)
+    unseen = Unseen(FIT_FRACTION, seed)
     validation = validate(records, predictors, backend=name, unseen=unseen)
     record = validation_record(
         validation,
@@ -133,7 +136,7 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile") -> None:
         refused=refused,
         backend=name,
         unseen=unseen,
-        command=f"roofline validate --this-machine --library {name}",
+        command=f"roofline validate --this-machine --library {name} --seed {seed}",
     )
     write_text(output / f"validation-{name}.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
     write_page(record, output / f"validation-{name}.html")
@@ -148,7 +151,7 @@ def summary(name: str, record: Mapping[str, Any], file: "RecordFile", skipped: "
 
     overall, families = record["overall"], record["families"]
     table = Table(
-        title=f"{name}: {file.environment.cpu_model}, threads: {file.environment.thread_count}", title_justify="left"
+        title=f"{name}: {file.environment.cpu_model}, threads: {file.environment.thread_count}, seed: {file.seed}", title_justify="left"
     )
     table.add_column("family")
     for column in ("unseen", "median", "noise", "p90", "in band", "bare roofline"):

@@ -28,7 +28,9 @@ def validate_command(
     backend: Annotated[str | None, typer.Option(help="Compare this library's rows [the calibration's].")] = None,
     unseen: Annotated[bool, typer.Option("--unseen", help="Only rows that the calibration did not see.")] = False,
     fit_fraction: Annotated[float, typer.Option(help="With --unseen: the fraction it was made with.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="With --unseen: the seed it was made with.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="With --unseen: the seed it was made with [0]; with --this-machine: any [fresh].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="With --device: rows of other devices too.")] = False,
     detail: Annotated[
         bool, typer.Option("--detail", help="Add what binds each kernel, and how time follows size.")
@@ -41,6 +43,7 @@ def validate_command(
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --this-machine: under two minutes.")] = False,
     library: Annotated[str, typer.Option(help="With --this-machine: numpy, torch or both.")] = "both",
+    threads: Annotated[int | None, typer.Option(help="With --this-machine: threads [the idle cores].")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="With --this-machine: the folder to write to.")] = Path(
         "this-machine"
     ),
@@ -57,7 +60,7 @@ def validate_command(
 
         if records:
             raise RooflineError("records: --this-machine makes its own. Give one or the other.")
-        this_machine(output, library=library, quick=quick)
+        this_machine(output, library=library, quick=quick, seed=seed, threads=threads)
         return
     if not records:
         raise RooflineError("records: none given. Give directories or files of measured records, or --this-machine.")
@@ -71,7 +74,7 @@ def validate_command(
         found = [group for groups, _ in results for group in groups]
         where = ", ".join(map(str, records))
         predictors = _predictors(found, device, force, where, backend)
-        asked = Unseen(fit_fraction, seed) if unseen else None
+        asked = Unseen(fit_fraction, seed or 0) if unseen else None
         validation = validate(found, predictors, backend=backend, unseen=asked, progress=progress)
         progress("counting errors")
         record = validation_record(

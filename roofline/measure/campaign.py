@@ -62,13 +62,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How steps are measured: budget per record, clock (and the one for steps that wait for the host), whether weights
-    and cache come from DRAM (`cold`) or from a cache, the bytes of the last-level cache, and which steps (None: all).
+    """How steps are measured: budget per record, clock (one for steps that wait for the host, and one for layers and
+    whole models), whether weights and cache come from DRAM (`cold`) or from a cache, the bytes of the last-level cache,
+    and which steps (None: all).
     """
 
     budget: Budget
     clock: Clock
     eager_clock: Clock
+    whole_clock: Clock
     cold: bool
     cache_byte: float
     precision: Precision
@@ -250,7 +252,7 @@ def measure_layer(case: Case, library: Library, settings: Settings) -> Measureme
     def call(index: int) -> Any:
         return layers[index % copies].execute(tape, x)
 
-    samples = time_call(call, settings.budget, settings.clock, turn=settings.clock.turn(copies))
+    samples = time_call(call, settings.budget, settings.whole_clock, turn=settings.whole_clock.turn(copies))
     return _record(case.model.name, Family.LAYER, _step_dims(case.shape), library, settings, recorded, samples)
 
 
@@ -267,7 +269,7 @@ def measure_model(model: Model, form: Form, shape: StepShape, library: Library, 
         logits = run.step(tape, tokens)
         return run.sample(tape, logits) if model.causal else logits
 
-    samples = time_call(call, settings.budget, settings.clock)
+    samples = time_call(call, settings.budget, settings.whole_clock)
     cold = byte >= DRAM_FACTOR * settings.cache_byte
     return _record(model.name, Family.MODEL, _step_dims(shape), library, settings, None if cold else 1.0, samples)
 

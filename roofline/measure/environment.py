@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,25 @@ def cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+def busy_cores(seconds: float = 1.0) -> float:
+    """How many cores' worth of time the whole system uses now, seen over `seconds` in which this process sleeps; the
+    one-minute load where the system does not say.
+    """
+    before = _idle_share()
+    sleep(seconds)
+    after = _idle_share()
+    if before is None or after is None:
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    (idle, every), (idle_before, every_before) = after, before
+    return (os.cpu_count() or 1) * (1.0 - (idle - idle_before) / max(every - every_before, 1.0))
+
+
+def _idle_share() -> tuple[float, float] | None:
+    """Idle (and waiting for a disk) and all ticks of all CPUs since the start (man proc, /proc/stat)."""
+    ticks = [float(part) for part in (_text(Path("/proc/stat")) or "cpu").splitlines()[0].split()[1:9]]
+    return (ticks[3] + ticks[4], sum(ticks)) if len(ticks) == 8 else None
 
 
 def memory_byte() -> tuple[float, float]:

@@ -1,8 +1,11 @@
 """One run of measurements: sets the machine up, keeps what was measured when interrupted, and tells its progress."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Protocol, TypeVar
+
+import numpy as np
 
 from ..errors import RooflineError, unknown
 from ..io.datasets.own import SCHEMA, Measurement, RecordFile
@@ -10,15 +13,15 @@ from ..model import Model
 from ..structs import Dtype
 from ..workload import AttentionKind, Precision
 from .campaign import Case, Settings, measure_case, measure_layer, measure_model
-from .cases import random_cases
-from .environment import bind, cores, environment, last_level_byte
+from .cases import doubled, random_cases
+from .environment import bind, caches, cores, environment, last_level_byte
 from .host_profile import Machine, Measured
 from .library import Library
 from .machine import sizes, this_cpu, this_gpu
 from .microbench import Bench, Rate, rates
 from .numpy_executor import NumpyLibrary
 from .steps import Form, StepShape
-from .timer import QUICK, Budget, Clock, EventClock, WallClock
+from .timer import QUICK, Budget, Clock, EventClock, Samples, SweptClock, WallClock, visit
 from .torch_executor import TorchLibrary, require_torch
 
 LIBRARIES = ("numpy", "torch")
@@ -43,7 +46,18 @@ SINGLE_STEPS = frozenset(
 """Steps that a layer has only one of: their families need more layers than products and norms do."""
 
 AGAIN = 5
-"""Every fifth case is measured twice, the second time at the end: the machine's noise."""
+"""Every fifth case is measured twice, in all rounds: the machine's noise."""
+
+ROUNDS = 2
+"""Drawn shapes are visited this often, all of them before the next round: load that comes and goes then slows a part of
+every shape's samples, not all samples of some shapes.
+"""
+
+SWEEP_WIDTH = 1024
+"""Row length of the matrix that sweeps the caches."""
+
+Visit = tuple[int, Measurement]
+"""The number of a record, equal in every round, and one visit's samples."""
 
 Found = TypeVar("Found")
 
@@ -61,9 +75,10 @@ def silent(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What `measure steps` was asked for. `threads` None: all CPUs. `shots` None: as the budget says.
+    """What `measure steps` was asked for. `threads` None: all CPUs. `samples` None: as the budget says.
 
-    `weights`: int8, or None for the format of activations. `steps`: only these, empty for all.
+    `weights`: int8, or None for the format of activations. `steps`: only these, empty for all. `seed`: of the drawn
+    shapes.
     """
 
     library: str = "numpy"
@@ -72,10 +87,11 @@ class Request:
     quick: bool = False
     cold: bool = True
     threads: int | None = None
-    shots: int | None = None
+    samples: int | None = None
     activations: str = "fp32"
     weights: str | None = None
     steps: frozenset[str] = frozenset()
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,24 +153,65 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
     threads = len(cores()) if request.threads is None else request.threads
     bind(cores(), threads)
     chosen.library.use_threads(threads)
-    matrices = weights or activations
-    settings = Settings(
-        budget=_budget(request),
-        clock=chosen.clock,
-        eager_clock=chosen.eager_clock,
+    settings = _settings(request, chosen, activations, weights)
+    state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
+    forms = FORMS[request.library]
+    if model is None:
+        visits = _drawn(chosen.library, settings, forms, request, tell)
+    else:
+        visits = enumerate(_of_model(model, chosen.library, settings, forms, request.quick, tell))
+    found, interrupted = kept(visits)
+    return RecordFile(SCHEMA, state, joined(found), interrupted, None if model else request.seed)
+
+
+def _settings(request: Request, chosen: Target, activations: Dtype, weights: Dtype | None) -> Settings:
+    """Steps of a cold loop on a CPU are executed one by one, each behind a sweep of the caches."""
+    matrices, budget, clock = weights or activations, _budget(request), chosen.clock
+    if request.cold and isinstance(clock, WallClock):
+        budget, clock = visit(budget, ROUNDS), SweptClock(sweep(chosen.library))
+    return Settings(
+        budget=budget,
+        clock=clock,
+        eager_clock=clock if isinstance(clock, SweptClock) else chosen.eager_clock,
+        whole_clock=chosen.clock,
         cold=request.cold,
         cache_byte=_cache_byte(chosen),
         precision=Precision(matrices, matrices, activations, activations),
         steps=request.steps or None,
     )
-    state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
-    forms = FORMS[request.library]
-    if model is None:
-        found = _drawn(chosen.library, settings, forms, request.quick, tell)
-    else:
-        found = _of_model(model, chosen.library, settings, forms, request.quick, tell)
-    records, interrupted = kept(found)
-    return RecordFile(SCHEMA, state, records, interrupted)
+
+
+def sweep(library: Library) -> Callable[[], object]:
+    """A product with one row that reads twice what the caches before the last one hold, all cores together."""
+    near = max((level.byte for level in caches()[:-1]), default=2.0**20)
+    rows = ceil(2.0 * near * len(cores()) / library.stream_byte / SWEEP_WIDTH)
+    matrix = library.tensor(np.ones((rows, SWEEP_WIDTH), np.float32))
+    row = library.tensor(np.ones((1, SWEEP_WIDTH), np.float32))
+    return lambda: library.linear(row, matrix)
+
+
+def joined(visits: Iterable[Visit]) -> tuple[Measurement, ...]:
+    """One record for each number, with the samples of all its visits: those of undisturbed visits where there are any."""
+    found: dict[int, list[Measurement]] = {}
+    for number, measurement in visits:
+        found.setdefault(number, []).append(measurement)
+    return tuple(_joined(each) for each in found.values())
+
+
+def _joined(visits: Sequence[Measurement]) -> Measurement:
+    quiet = [each for each in visits if each.samples_s != each.disturbed_s] or visits
+    samples = Samples(
+        np.concatenate([each.samples_s for each in quiet]), np.concatenate([each.disturbed_s for each in visits])
+    )
+    low, high = samples.interval_s
+    return replace(
+        visits[0],
+        samples_s=tuple(samples.seconds.tolist()),
+        median_s=samples.median_s,
+        low_s=low,
+        high_s=high,
+        disturbed_s=tuple(samples.disturbed.tolist()),
+    )
 
 
 FORMS = {
@@ -166,11 +223,11 @@ FORMS = {
 
 def _budget(request: Request) -> Budget:
     base = QUICK if request.quick else Budget()
-    if request.shots is None:
+    if request.samples is None:
         return base
-    if request.shots < 1:
-        raise RooflineError(f"shots: {request.shots} is not accepted. Accepted: 1 or more samples per record.")
-    return Budget(base.warm_up_s, request.shots, request.shots, 0.0, 60.0, 0.0, base.sample_s)
+    if request.samples < 1:
+        raise RooflineError(f"samples: {request.samples} is not accepted. Accepted: 1 or more samples per record.")
+    return Budget(base.warm_up_s, request.samples, request.samples, 0.0, 60.0, 0.0, base.sample_s)
 
 
 def _cache_byte(chosen: Target) -> float:
@@ -180,26 +237,29 @@ def _cache_byte(chosen: Target) -> float:
 
 
 def _drawn(
-    library: Library, settings: Settings, forms: Sequence[Form], quick: bool, tell: Progress
-) -> Iterator[Measurement]:
-    """Steps of drawn layers, each shape once; of twice as many more those that a layer has only one of; then every
-    fifth layer again.
+    library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
+) -> Iterator[Visit]:
+    """Steps of drawn layers and of some of them doubled, each shape once a round; of as many more layers those that a
+    layer has only one of; and every fifth layer again.
     """
-    count, hidden, token = (16, 1024, 256) if quick else (72, 2048, 1024)
-    cases = list(random_cases(count, hidden, token, forms))
-    more = [
-        replace(case, form=form) for case in random_cases(2 * count, hidden, token, forms, seed=1) for form in forms
-    ]
+    count, hidden, token = (12, 1024, 256) if request.quick else (48, 2048, 1024)
+    cases = list(random_cases(count, hidden, token, forms, request.seed))
+    cases += list(doubled(cases[::2]))
+    few_cases = list(random_cases(count, hidden, token, forms, (request.seed, 1)))
+    few_cases += list(doubled(few_cases))
+    more = [replace(case, form=form) for case in few_cases for form in forms]
     few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
-    first: set[object] = set()
-    again: set[object] = set()
-    passes = ((cases, settings, first), (more, few, first), (cases[::AGAIN], settings, again))
-    total, done = sum(len(each) for each, _, _ in passes), 0
-    for each, wanted, seen in passes:
-        for case in each:
-            tell(done, total, f"{case.model.name}, {case.shape.token} tokens")
-            yield from measure_case(case, library, wanted, seen)
-            done += 1
+    again = cases[::AGAIN]
+    total, done = ROUNDS * (len(cases) + len(more) + len(again)), 0
+    for _ in range(ROUNDS):
+        number, first, second = 0, set[object](), set[object]()
+        for each, wanted, seen in ((cases, settings, first), (more, few, first), (again, settings, second)):
+            for case in each:
+                tell(done, total, f"{case.model.name}, {case.shape.token} tokens")
+                for measurement in measure_case(case, library, wanted, seen):
+                    yield number, measurement
+                    number += 1
+                done += 1
     tell(total, total, "")
 
 

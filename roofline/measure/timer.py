@@ -9,10 +9,10 @@ events around a replayed graph on a GPU.
 
 import gc
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from glob import glob
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ import numpy as np
 from ..errors import RooflineError
 from ..io.datasets.own import FAST_QUANTILE
 from ..structs import Array
+
+_TASKS = "/proc/self/task"
 
 Call = Callable[[int], Any]
 """Executes once; the argument counts executions, so that operand copies can take turns."""
@@ -50,8 +52,21 @@ class Budget:
     patience: float = 8.0
 
 
-QUICK = Budget(warm_up_s=0.01, least_sample=5, most_sample=100, least_s=0.03, most_s=0.25, patience=2.0)
+QUICK = Budget(warm_up_s=0.005, least_sample=6, most_sample=60, least_s=0.02, most_s=0.25, patience=2.0)
 """For a first look: a quarter of a second per record at most, unless one execution takes longer."""
+
+
+def visit(budget: Budget, rounds: int) -> Budget:
+    """The part of `budget` for one of `rounds` visits to a shape, in samples of single executions."""
+    return replace(
+        budget,
+        warm_up_s=budget.warm_up_s / rounds,
+        least_sample=math.ceil(budget.least_sample / rounds),
+        most_sample=math.ceil(budget.most_sample / rounds),
+        least_s=budget.least_s / rounds,
+        most_s=budget.most_s / rounds,
+        sample_s=0.0,
+    )
 
 
 class Clock(Protocol):
@@ -76,9 +91,10 @@ class WallClock:
     def waited_s(self) -> float:
         """As Linux's scheduler statistics tell; 0 elsewhere. Threads that other machines delay are not seen."""
         waited_ns = 0
-        for path in glob("/proc/self/task/*/schedstat"):
-            with suppress(OSError), open(path, encoding="ascii") as file:
-                waited_ns += int(file.read().split()[1])
+        with suppress(OSError):
+            for task in os.listdir(_TASKS):
+                with suppress(OSError), open(f"{_TASKS}/{task}/schedstat", "rb", buffering=0) as file:
+                    waited_ns += int(file.read().split()[1])
         return waited_ns * 1e-9
 
     def finish(self) -> None:
@@ -96,6 +112,29 @@ class WallClock:
             for index in range(done, done + inner):
                 call(index)
             yield perf_counter() - start
+            done += inner
+
+
+@dataclass(frozen=True, slots=True)
+class SweptClock(WallClock):
+    """Wall time of single executions, with `sweep` executed before each of them, untimed: as in a model, where other
+    kernels have just used the caches and the core's memory of code. A loop of one small kernel alone is 2 to 5 times
+    faster than the same kernel between two products.
+    """
+
+    sweep: Callable[[], Any]
+
+    def turns(self, call: Call, inner: int) -> Iterator[float]:
+        """Every turn executes the next `inner` copies."""
+        done = 0
+        while True:
+            elapsed = 0.0
+            for index in range(done, done + inner):
+                self.sweep()
+                start = perf_counter()
+                call(index)
+                elapsed += perf_counter() - start
+            yield elapsed
             done += inner
 
 

@@ -42,7 +42,7 @@ from ..builders import LATENT, MIXTURE, SLIDING, model
 
 BRIEF = Budget(warm_up_s=0.0, least_sample=2, most_sample=2, least_s=0.0, most_s=5.0, sample_s=0.0)
 FP32 = Precision(Dtype.FP32, Dtype.FP32, Dtype.FP32, Dtype.FP32)
-WARM = Settings(BRIEF, WallClock(), WallClock(), cold=False, cache_byte=1e6, precision=FP32)
+WARM = Settings(BRIEF, WallClock(), WallClock(), WallClock(), cold=False, cache_byte=1e6, precision=FP32)
 UNFUSED = Form(AttentionKind.UNFUSED)
 
 

@@ -85,12 +85,15 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """One run: where it was measured and what. `interrupted`: it was stopped before all that was asked for."""
+    """One run: where it was measured and what. `interrupted`: it was stopped before all that was asked for. `seed`: of
+    the drawn shapes, None where a model was named.
+    """
 
     schema: str
     environment: Environment
     records: tuple[Measurement, ...]
     interrupted: bool = False
+    seed: int | None = None
 
     __pydantic_config__ = _STRICT
 
