@@ -24,8 +24,8 @@ EXPERT_PARAMETERS = ("product_s", "small_fma")
 """What a layer's experts have of their own; the rest is that of other products of the same library."""
 
 
-ROUTING_PARAMETERS = ("call_s", "row_s")
-"""Routing is many calls on little data: no memory level can be told from its times."""
+MANY_CALLS, MANY_CALLS_PARAMETERS = frozenset({"route_topk", "experts_sum"}), ("call_s", "row_s")
+"""Steps that are many calls on little data: no memory level can be told from their times."""
 
 
 def cpu_prior(records: Records) -> tuple[CpuParameters, tuple[str, ...]]:
@@ -50,9 +50,9 @@ def cpu_prior(records: Records) -> tuple[CpuParameters, tuple[str, ...]]:
                 name for name in facts_of(CpuAttentionParameters) if name not in fixed
             )
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
-            if records.kernel == "route_topk":
-                return CpuRowParameters(), ROUTING_PARAMETERS
-            fixed = () if family is Family.NORM else ("vector_power",)
+            if records.kernel in MANY_CALLS:
+                return CpuRowParameters(), MANY_CALLS_PARAMETERS
+            fixed = () if family is Family.NORM else ("second_vector",)
             return CpuRowParameters(), tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)
         case family:
             raise RooflineError(f"records: {records.name}: no model of {family} on a processor.")

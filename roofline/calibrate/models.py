@@ -77,6 +77,7 @@ _OWN_STEPS = {
     "experts_down": "expert_gemm",
     "head_concat": "head_concat",
     "route_topk": "routing",
+    "experts_sum": "experts_sum",
 }
 """Steps of the project's own records that libraries run otherwise than the rest of their family."""
 

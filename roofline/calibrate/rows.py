@@ -120,13 +120,13 @@ def split(groups: Sequence[Records], device: Device, *, fit_fraction: float, see
     if not possible.any():
         raise RooflineError(f"records: all {limit_s.size} rows of {groups[0].name} are faster than physics allows.")
     order = np.random.default_rng(seed).permutation(np.flatnonzero(possible))
-    rank = _appearance(_shapes(groups)[order])  # a shape is fitted or judged, in whichever steps it was measured
+    rank = _appearance(shapes_of(groups)[order])  # a shape is fitted or judged, in whichever steps it was measured
     order, rank = order[np.argsort(rank, kind="stable")], np.sort(rank)
     seen, unseen = np.split(order, [np.searchsorted(rank, max(round(fit_fraction * (rank[-1] + 1)), 1))])
     return Split(seen[:FIT_ROWS], seen[FIT_ROWS:], unseen, np.flatnonzero(~possible))
 
 
-def _shapes(groups: Sequence[Records]) -> NDArray[np.intp]:
+def shapes_of(groups: Sequence[Records]) -> NDArray[np.intp]:
     """For every row of `groups`, all of one family, the index of its shape."""
     names = DIMENSIONS[groups[0].family]
     table = np.stack([np.concatenate([group.dims[name] for group in groups]) for name in names], axis=1)

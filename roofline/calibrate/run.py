@@ -16,7 +16,7 @@ from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
 from .fit import Fit, fit
 from .models import Candidate, candidates
-from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, split
+from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, shapes_of, split
 
 SCREEN_ROWS = 240
 """Rows with which the kernels are compared; as many others judge them."""
@@ -64,10 +64,12 @@ def calibrate_key(
     progress(f"fitting {len(best.free)} parameters to {parts.fitted.size} rows")
     found = _fit(everything.take(np.sort(parts.fitted)), device, best, weak=prior is not None)
     if parts.spare.size >= SCREEN_ROWS:
-        ratio = _ratio(everything, device, found.parameters, parts.spare)
+        telling = parts.spare
+        ratio = _ratio(everything, device, found.parameters, telling)
     else:
-        ratio = _out_of_fold(everything, device, Candidate(found.parameters, best.free), parts.fitted)
-    low, high = _interval(ratio)
+        telling = parts.fitted
+        ratio = _out_of_fold(everything, device, Candidate(found.parameters, best.free), telling)
+    low, high = _interval(ratio, np.unique(shapes_of(groups)[telling]).size)
     return Fitted(
         parameters=found.parameters,
         band=Band(low, high, _source(groups)),
@@ -98,13 +100,14 @@ def _out_of_fold(everything: Rows, device: Device, candidate: Candidate, rows: N
     return np.concatenate(ratios)
 
 
-def _interval(ratio: Array) -> tuple[float, float]:
+def _interval(ratio: Array, shapes: int) -> tuple[float, float]:
     """Between which COVERAGE of further ratios are expected: the quantiles of n + 1 rows, of which the new one is any
-    (Lei et al., arXiv 1604.04173, section 2.1); all of them where they are few.
+    (Lei et al., arXiv 1604.04173, section 2.1); all of them where they are few. Rows of one shape (in several steps of
+    a layer) err alike: n counts the `shapes`.
     """
     tail = (1.0 - COVERAGE) / 2.0
-    rank = np.array([tail, 1.0 - tail]) * (ratio.size + 1.0) - 1.0
-    low, high = np.quantile(ratio, np.clip(rank / max(ratio.size - 1.0, 1.0), 0.0, 1.0))
+    rank = np.array([tail, 1.0 - tail]) * (shapes + 1.0) - 1.0
+    low, high = np.quantile(ratio, np.clip(rank / max(shapes - 1.0, 1.0), 0.0, 1.0))
     return float(low), float(high)
 
 

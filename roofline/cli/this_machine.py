@@ -1,4 +1,4 @@
-"""`roofline validate --this-machine`: measure this machine, calibrate on one half of the shapes, judge by the other."""
+"""`roofline validate --this-machine`: measure this machine, calibrate on most of the shapes, judge by the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PROFILE = "host"
 LIBRARIES = ("numpy", "torch", "both")
-FIT_FRACTION = 0.5
+FIT_FRACTION = 0.6
 BUSY = 0.25
 """Load of one core from which it counts as taken: threads that must share a core measure the scheduler."""
 
@@ -98,7 +98,7 @@ def _prepare(output: Path) -> None:
 
 
 def _judge(output: Path, name: str, profile: str, file: "RecordFile", seed: int) -> None:
-    """Calibrate one library on half of its shapes, judge it by the others, write both, and print the errors."""
+    """Calibrate one library on FIT_FRACTION of its shapes, judge it by the others, write both, and print the errors."""
     import json
     from datetime import UTC, datetime
 
@@ -151,7 +151,8 @@ def summary(name: str, record: Mapping[str, Any], file: "RecordFile", skipped: "
 
     overall, families = record["overall"], record["families"]
     table = Table(
-        title=f"{name}: {file.environment.cpu_model}, threads: {file.environment.thread_count}, seed: {file.seed}", title_justify="left"
+        title=f"{name}: {file.environment.cpu_model}, threads: {file.environment.thread_count}, seed: {file.seed}",
+        title_justify="left",
     )
     table.add_column("family")
     for column in ("unseen", "median", "noise", "p90", "in band", "bare roofline"):

@@ -39,7 +39,7 @@ def validate_command(
     rows: Annotated[Path | None, typer.Option(help="Write one line per record to a CSV file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the comparison as one HTML page.")] = None,
     here: Annotated[
-        bool, typer.Option("--this-machine", help="Measure this machine, calibrate on half, validate on the rest.")
+        bool, typer.Option("--this-machine", help="Measure this machine, calibrate on 60 %, validate on the rest.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --this-machine: under two minutes.")] = False,
     library: Annotated[str, typer.Option(help="With --this-machine: numpy, torch or both.")] = "both",

@@ -113,13 +113,19 @@ def measure_case(case: Case, library: Library, settings: Settings, seen: set[Any
             continue
         family, dims = record_shape(executed, case)
         key = (name, family, *dims.values())
-        if key in seen:
+        if key in seen or (name == "head_concat" and _is_view(executed, library)):
             continue
         seen.add(key)
         call, copies, recorded = repeated(executed, library, settings)
         clock = settings.eager_clock if name in WAITS_FOR_HOST else settings.clock
         samples = time_call(call, settings.budget, clock, turn=clock.turn(copies))
         yield _record(executed.name, family, dims, library, settings, recorded, samples)
+
+
+def _is_view(executed: Executed, library: Library) -> bool:
+    """Whether a step gives back what it was given: heads of one token lie side by side already."""
+    result = executed.operation(library, *executed.operands.all)
+    return library.address(result) == library.address(executed.operands.reads[0])
 
 
 def record_shape(executed: Executed, case: Case) -> tuple[Family, dict[str, float]]:

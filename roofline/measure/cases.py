@@ -11,7 +11,6 @@ from ..structs import NO_WINDOW
 from .campaign import Case
 from .steps import Form, StepShape
 
-
 DECODE_WIDTH = 4
 """How much wider the layers of decode steps may be: their time is that of their weights, which whole models have much
 more of than fits the time of a prefill here.
@@ -22,12 +21,17 @@ HEAD_WIDTH = 64
 
 
 def random_cases(
-    count: int, largest_hidden: int, largest_token: int, forms: Sequence[Form], seed: int | tuple[int, ...] = 0
+    count: int,
+    largest_hidden: int,
+    largest_token: int,
+    forms: Sequence[Form],
+    seed: int | tuple[int, ...] = 0,
+    mixtures: int = 6,
 ) -> Iterator[Case]:
     """`count` layers and batches, drawn log-uniformly; the same for every library and machine with the same `seed`.
 
-    MHA, GQA and MQA, full and sliding, gated, plain and MoE; prefill, decode and chunks in turn, half of the decode
-    steps of one sequence.
+    MHA, GQA and MQA, full and sliding, gated, plain and (every `mixtures`-th layer) MoE; prefill, decode and chunks in
+    turn, half of the decode steps of one sequence.
     """
     draw = np.random.default_rng(seed)
 
@@ -40,7 +44,8 @@ def random_cases(
             StepShape(size(1, 32) ** int(draw.integers(2)), 1, size(16, 4 * largest_token)),
             StepShape(size(1, 2), size(8, largest_token // 2), size(16, largest_token)),
         )[number % 3]
-        widest = largest_hidden * (DECODE_WIDTH if shape.new_token == 1 else 1)
+        mixed = number % mixtures == mixtures - 1
+        widest = largest_hidden * (DECODE_WIDTH if shape.new_token == 1 and not mixed else 1)
         head_dim = int(draw.choice([32, 64, 128]))
         heads = max(size(256, widest) // head_dim, 1)
         groups = [group for group in (1, 2, 4, 8, heads) if heads % group == 0]
@@ -50,7 +55,7 @@ def random_cases(
         gated = bool(draw.integers(2))
         width = float(size(hidden, 4 * hidden))
         routed = Moe(float(draw.choice([4, 8, 16])), float(draw.choice([1, 2, 4])), float(ceil(width / 4)), gated)
-        layer = Layer(attention, routed if number % 6 == 5 else Mlp(width, gated))
+        layer = Layer(attention, routed if mixed else Mlp(width, gated))
         model = Model(
             name=f"drawn-{number}",
             family="drawn",

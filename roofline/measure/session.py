@@ -36,6 +36,8 @@ SINGLE_STEPS = frozenset(
         "attention_values",
         "head_concat",
         "activation",
+        "experts_activation",
+        "experts_sum",
         "route_topk",
         "experts",
         "experts_gate_up",
@@ -52,6 +54,12 @@ ROUNDS = 2
 """Drawn shapes are visited this often, all of them before the next round: load that comes and goes then slows a part of
 every shape's samples, not all samples of some shapes.
 """
+
+DRAW, QUICK_DRAW = (48, 2048, 1024), (12, 1024, 256)
+"""How many layers are drawn, and their largest hidden size and prompt."""
+
+LEAST_VOCABULARY = 64.0
+"""Of layers of which only inner steps are measured."""
 
 SWEEP_WIDTH = 1024
 """Row length of the matrix that sweeps the caches."""
@@ -153,7 +161,8 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
     threads = len(cores()) if request.threads is None else request.threads
     bind(cores(), threads)
     chosen.library.use_threads(threads)
-    settings = _settings(request, chosen, activations, weights)
+    matrices, rounds = weights or activations, ROUNDS if model is None else 1
+    settings = _settings(request, chosen, Precision(matrices, matrices, activations, activations), rounds)
     state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
     forms = FORMS[request.library]
     if model is None:
@@ -164,11 +173,11 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
     return RecordFile(SCHEMA, state, joined(found), interrupted, None if model else request.seed)
 
 
-def _settings(request: Request, chosen: Target, activations: Dtype, weights: Dtype | None) -> Settings:
+def _settings(request: Request, chosen: Target, precision: Precision, rounds: int) -> Settings:
     """Steps of a cold loop on a CPU are executed one by one, each behind a sweep of the caches."""
-    matrices, budget, clock = weights or activations, _budget(request), chosen.clock
+    budget, clock = _budget(request), chosen.clock
     if request.cold and isinstance(clock, WallClock):
-        budget, clock = visit(budget, ROUNDS), SweptClock(sweep(chosen.library))
+        budget, clock = visit(budget, rounds), SweptClock(sweep(chosen.library))
     return Settings(
         budget=budget,
         clock=clock,
@@ -176,7 +185,7 @@ def _settings(request: Request, chosen: Target, activations: Dtype, weights: Dty
         whole_clock=chosen.clock,
         cold=request.cold,
         cache_byte=_cache_byte(chosen),
-        precision=Precision(matrices, matrices, activations, activations),
+        precision=precision,
         steps=request.steps or None,
     )
 
@@ -191,7 +200,7 @@ def sweep(library: Library) -> Callable[[], object]:
 
 
 def joined(visits: Iterable[Visit]) -> tuple[Measurement, ...]:
-    """One record for each number, with the samples of all its visits: those of undisturbed visits where there are any."""
+    """One record for each number, with the samples of all its visits: of the undisturbed ones where there are any."""
     found: dict[int, list[Measurement]] = {}
     for number, measurement in visits:
         found.setdefault(number, []).append(measurement)
@@ -239,15 +248,19 @@ def _cache_byte(chosen: Target) -> float:
 def _drawn(
     library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
 ) -> Iterator[Visit]:
-    """Steps of drawn layers and of some of them doubled, each shape once a round; of as many more layers those that a
-    layer has only one of; and every fifth layer again.
+    """Steps of drawn layers and of some of them doubled, each shape once a round; of half as many more layers those
+    that a layer has only one of; and every fifth layer again.
     """
-    count, hidden, token = (12, 1024, 256) if request.quick else (48, 2048, 1024)
+    count, hidden, token = QUICK_DRAW if request.quick else DRAW
     cases = list(random_cases(count, hidden, token, forms, request.seed))
     cases += list(doubled(cases[::2]))
-    few_cases = list(random_cases(count, hidden, token, forms, (request.seed, 1)))
-    few_cases += list(doubled(few_cases))
-    more = [replace(case, form=form) for case in few_cases for form in forms]
+    few_cases = list(random_cases(3 * count // 2, hidden, token, forms, (request.seed, 1), mixtures=2))
+    few_cases += list(doubled(few_cases[::2]))
+    more = [
+        replace(case, form=form, model=replace(case.model, vocabulary=LEAST_VOCABULARY))
+        for case in few_cases
+        for form in forms
+    ]
     few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
     again = cases[::AGAIN]
     total, done = ROUNDS * (len(cases) + len(more) + len(again)), 0

@@ -37,11 +37,15 @@ def products_of(shape: AttentionShape, step: UnfusedStep) -> Sizes:
 
 
 def rows_of(work: UnfusedAttention) -> tuple[Number, Number]:
-    """Rows (one per query and head) and bytes of each, read and written alike, of a step that multiplies nothing."""
+    """Rows (one per query and head) and bytes of each, read and written alike, of a step that multiplies nothing. None
+    where the heads of one token are put side by side: they are already.
+    """
     shape = work.shape
-    keys = key_count(shape.new_token, shape.context, shape.window)
-    width = shape.value_dim if work.step is UnfusedStep.HEAD_CONCAT else keys
-    return shape.sequences * shape.heads * shape.new_token, width * STORED_BYTE[shape.query]
+    row = shape.sequences * shape.heads * shape.new_token
+    if work.step is UnfusedStep.HEAD_CONCAT:
+        several = np.clip(np.asarray(shape.new_token, dtype=np.float64) - 1.0, 0.0, 1.0)
+        return several * row, shape.value_dim * STORED_BYTE[shape.query]
+    return row, key_count(shape.new_token, shape.context, shape.window) * STORED_BYTE[shape.query]
 
 
 def expert_products(token: Number, per_token: Number, experts: Number, local: Number, n: Number, k: Number) -> Sizes:

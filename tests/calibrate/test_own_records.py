@@ -9,7 +9,7 @@ import pytest
 
 from roofline.calibrate.models import parameters_time
 from roofline.calibrate.rows import Rows, grouped, split
-from roofline.calibrate.run import calibrate
+from roofline.calibrate.run import _interval, calibrate
 from roofline.device import Cpu, Device, Efficiency, MemoryLevel
 from roofline.errors import RooflineError
 from roofline.io.datasets import own, read
@@ -19,7 +19,8 @@ from roofline.kernels.attention import AttentionShape, UnfusedAttention, Unfused
 from roofline.structs import NO_WINDOW, Dtype
 from roofline.timing.calibrated import calibrated_time
 from roofline.timing.calibration import keys_of
-from roofline.timing.cpu import CpuGemmParameters, CpuRowParameters
+from roofline.timing.cpu import CpuGemmParameters, CpuRowParameters, cpu_row_time, processor_of
+from roofline.timing.cpu_step import rows_of
 from roofline.timing.loop import BenchmarkLoop
 
 HOST = Device(
@@ -152,6 +153,41 @@ def test_a_step_of_a_model_takes_as_long_as_its_record(step):
     expected_s = parameters_time(found, HOST, parameters).total_s
     assert calibrated_time(work, HOST, [model]).total_s == pytest.approx(expected_s)
     assert len(keys_of(work)) == 1
+
+
+def test_heads_of_one_token_cost_a_call_and_no_bytes():
+    one = np.ones(1)
+    found = [
+        rows_of(UnfusedAttention(AttentionShape(
+            2.0 * one, new * one, 40.0 * one, 8.0 * one, 2.0 * one, 64.0 * one, 64.0 * one, NO_WINDOW * one,
+            256.0 * one, Dtype.FP32, Dtype.FP32, True,
+        ), UnfusedStep.HEAD_CONCAT))[0].item()
+        for new in (1.0, 24.0)
+    ]  # fmt: skip
+    assert found == [0.0, 2.0 * 8 * 24]
+
+
+def test_a_layer_norm_is_another_kernel_than_an_rms_norm():
+    """Two vectors of parameters: `second_vector` times the time of the same rows with one, faster or slower."""
+    for factor in (0.4, 1.5):
+        times = [
+            cpu_row_time(
+                10.0, 4096.0, 4096.0, vectors * 4096.0,
+                processor=processor_of(HOST, Dtype.FP32), parameters=CpuRowParameters(second_vector=factor),
+            ).total_s
+            for vectors in (1.0, 2.0)
+        ]  # fmt: skip
+        compute = times[0] * factor
+        assert times[1] == pytest.approx(compute, rel=0.05)
+
+
+def test_a_band_of_few_shapes_spans_them_all():
+    """Twelve shapes, each in four steps of a layer, one shape far off: rank 0.9 * 13 - 1 = 10.7 of 11 is among its
+    four rows; taken for 48 shapes, rank 0.9 * 49 - 1 = 43.1 of 47 would be below them.
+    """
+    ratio = np.repeat([1.0 + 0.01 * shape for shape in range(11)] + [2.0], 4)
+    assert _interval(ratio, 12) == (1.0, 2.0)
+    assert _interval(ratio, 48)[1] < 1.3
 
 
 def test_absorbed_latents_are_read_by_both_products():

@@ -11,6 +11,7 @@ from roofline.cli.app import run
 from roofline.errors import RooflineError
 from roofline.io.datasets import own
 from roofline.io.profiles import load_target
+from roofline.measure import environment as environments
 from roofline.measure import session, torch_executor
 
 from ..calibrate.test_own_records import TRUE, environment, measurement, products, timed
@@ -43,7 +44,7 @@ def test_everything_is_written_and_judged_by_unseen_shapes(measured, tmp_path, c
     assert names >= {"host.toml", "host-numpy.toml", "numpy.json", "validation-numpy.json", "validation-numpy.html"}
     record = json.loads((tmp_path / "new" / "validation-numpy.json").read_text())
     assert record["schema"] == "roofline.validation/1"
-    assert record["overall"]["n"] == pytest.approx(60, abs=1)
+    assert record["overall"]["n"] == pytest.approx(48, abs=1)  # 40 % of 120
     told = capsys.readouterr().out
     assert "gemm" in told and "1.0%" in told  # the noise of shapes measured twice
     assert load_target(str(tmp_path / "new" / "host-numpy.toml")).calibration
@@ -81,10 +82,32 @@ def test_a_folder_that_cannot_be_made(measured, tmp_path):
         command.this_machine(tmp_path / "file" / "below", library="numpy")
 
 
-@pytest.mark.parametrize(("load", "count", "idle"), [(0.0, 2, 2), (0.2, 2, 2), (1.0, 2, 1), (9.0, 2, 1), (1.1, 8, 7)])
-def test_busy_cores_are_left_alone(monkeypatch, load, count, idle):
-    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-    assert command.idle_cores(count) == idle
+@pytest.mark.parametrize(("busy", "count", "idle"), [(0.0, 2, 2), (0.2, 2, 2), (1.0, 2, 1), (9.0, 2, 1), (1.1, 8, 7)])
+def test_busy_cores_are_left_alone(busy, count, idle):
+    assert command.idle_cores(count, busy) == idle
+
+
+def test_what_the_system_is_busy_with(monkeypatch):
+    """10 of 40 ticks of two CPUs pass idle: 1.5 cores are busy."""
+    ticks = iter(["cpu 100 0 20 300 10 0 0 0 0 0", "cpu 125 0 25 308 12 0 0 0 0 0"])
+    monkeypatch.setattr(environments, "_text", lambda path: next(ticks))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert environments.busy_cores(0.0) == pytest.approx(1.5)
+
+
+def test_shapes_are_drawn_by_a_seed_that_is_recorded(measured, tmp_path, monkeypatch):
+    asked = []
+
+    def steps(request, **_):
+        asked.append(request.seed)
+        return replace(products_file(), seed=request.seed)
+
+    monkeypatch.setattr(session, "measure_steps", steps)
+    for name, seed in (("a", None), ("b", None), ("c", 7)):
+        command.this_machine(tmp_path / name, library="numpy", seed=seed)
+    assert asked[0] != asked[1] and asked[2] == 7
+    assert own.load(tmp_path / "a" / "numpy.json").seed == asked[0]
+    assert json.loads((tmp_path / "c" / "validation-numpy.json").read_text())["unseen"]["seed"] == 7
 
 
 def test_own_records_calibrate_their_profile(measured, tmp_path, capsys):

@@ -122,5 +122,6 @@ def test_without_torch_numpy_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run(["measure", "steps", "--library", "torch", "-o", str(tmp_path / "r.json")]) == 2
     assert "torch is not installed here. Accepted without it: numpy" in capsys.readouterr().err
+    monkeypatch.setattr(session, "QUICK_DRAW", (2, 256, 32))
     chosen = Request(quick=True, steps=frozenset({"mlp_residual"}))
     assert session.measure_steps(chosen).records

@@ -27,7 +27,7 @@ from roofline.measure.campaign import (
     record_shape,
     repeated,
 )
-from roofline.measure.cases import random_cases
+from roofline.measure.cases import doubled, random_cases
 from roofline.measure.host_profile import Machine, Measured, profile_text
 from roofline.measure.microbench import Bench, Rate, Sizes, rates
 from roofline.measure.numpy_executor import NumpyLibrary
@@ -132,6 +132,52 @@ def test_drawn_cases_are_the_same_everywhere_and_cover_every_kind():
     assert len({c.layer.attention.heads / c.layer.attention.kv_heads for c in cases}) >= 3
 
 
+def test_another_seed_draws_other_cases():
+    first, second = (list(random_cases(6, 1024, 256, (UNFUSED,), seed)) for seed in (1, 2))
+    assert [c.model for c in first] != [c.model for c in second]
+
+
+def test_doubling_changes_one_size():
+    """Batch and length in turn; the length of a decode step is its context."""
+    drawn = [case(shape=shape) for shape in (StepShape(2, 12, 40), StepShape(2, 12, 40), StepShape(3, 1, 40))]
+    found = [each.shape for each in doubled(drawn)]
+    assert found == [StepShape(2, 24, 40), StepShape(4, 12, 40), StepShape(3, 1, 80)]
+
+
+def test_heads_of_one_token_are_side_by_side_already():
+    names = {
+        new: [record.step for record in measure_case(case(shape=StepShape(2, new, 8)), NumpyLibrary(), WARM, set())]
+        for new in (1, 2)
+    }
+    assert "head_concat_sliding" in names[2] and "head_concat_sliding" not in names[1]
+
+
+def test_visits_are_joined_shape_by_shape():
+    """Two rounds over two shapes. Of the second shape, a thread waited throughout the first visit."""
+    one, two = (list(measure_case(case(), NumpyLibrary(), WARM, set()))[number] for number in (0, 1))
+    visits = [
+        (0, replace(one, samples_s=(3.0, 1.0))),
+        (1, replace(two, samples_s=(9.0,), disturbed_s=(9.0,))),
+        (0, replace(one, samples_s=(2.0,))),
+        (1, replace(two, samples_s=(4.0, 6.0), disturbed_s=())),
+    ]
+    first, second = session.joined(visits)
+    assert (first.samples_s, first.median_s) == ((3.0, 1.0, 2.0), 2.0)
+    assert (second.samples_s, second.median_s, second.disturbed_s) == ((4.0, 6.0), 5.0, (9.0,))
+
+
+def test_drawn_shapes_are_visited_in_rounds(monkeypatch):
+    """Every visit of a shape gives one sample here: as many samples as rounds, none twice in one round."""
+    monkeypatch.setattr(session, "bind", lambda *_: None)
+    monkeypatch.setattr(session, "QUICK_DRAW", (6, 256, 32))
+    chosen = session.Request(quick=True, samples=1, steps=frozenset({"mlp_residual"}), seed=3)
+    file = session.measure_steps(chosen)
+    assert file.seed == 3
+    assert {len(record.samples_s) for record in file.records} == {session.ROUNDS}
+    shapes = [tuple(record.dims.values()) for record in file.records]
+    assert 0 < len(shapes) - len(set(shapes)) <= len(shapes) // 3  # those measured again for the noise
+
+
 def test_interruption_keeps_what_was_measured(monkeypatch):
     def stopped(drawn, *_):
         for number, record in enumerate(measure_case(drawn, NumpyLibrary(), WARM, set())):
@@ -178,7 +224,7 @@ def test_threads_of_the_blas_are_set():
         (session.Request(device="tpu"), "device: 'tpu' is not known"),
         (session.Request(activations="bf16"), "numpy runs fp32 on the cpu only"),
         (session.Request(activations="fp8"), "dtype: 'fp8' is not known"),
-        (session.Request(shots=0), "shots: 0 is not accepted"),
+        (session.Request(samples=0), "samples: 0 is not accepted"),
     ],
 )
 def test_requests_that_cannot_be_served_are_refused(request_, message, monkeypatch):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofline.errors import RooflineError
-from roofline.measure.timer import Budget, EventClock, Samples, WallClock, time_call
+from roofline.measure import timer
+from roofline.measure.timer import Budget, EventClock, Samples, SweptClock, WallClock, time_call, visit
 
 NO_WARM_UP = Budget(warm_up_s=0.0, least_sample=7, most_sample=50, least_s=0.0, most_s=60.0, spread=0.05, sample_s=0.0)
 
@@ -171,3 +172,22 @@ def test_a_machine_that_is_never_quiet_gives_what_it_can():
 def test_the_scheduler_tells_how_long_this_process_waited():
     first = WallClock().waited_s()
     assert 0.0 <= first <= WallClock().waited_s()
+
+
+def test_a_sweep_comes_before_every_execution_and_is_not_timed(monkeypatch):
+    """A clock that a sweep moves by 100 s and a call by 1 s: turns of three executions take 3 s."""
+    now, told = [0.0], []
+
+    def moved(what, seconds):
+        told.append(what)
+        now[0] += seconds
+
+    monkeypatch.setattr(timer, "perf_counter", lambda: now[0])
+    turns = SweptClock(lambda: moved("sweep", 100.0)).turns(lambda index: moved(index, 1.0), 3)
+    assert [next(turns), next(turns)] == [3.0, 3.0]
+    assert told == ["sweep", 0, "sweep", 1, "sweep", 2, "sweep", 3, "sweep", 4, "sweep", 5]
+
+
+def test_a_visit_is_its_part_of_the_budget():
+    part = visit(Budget(least_sample=7, most_sample=200, most_s=1.0), 2)
+    assert (part.least_sample, part.most_sample, part.most_s, part.sample_s) == (4, 100, 0.5, 0.0)
