@@ -15,7 +15,7 @@ from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
 from .outcome import Case, bound_index, outcome, rates_used
 from .structs import STORED_BYTE, Number
-from .timing import BOUNDS, Bound, Calibration, StepTime
+from .timing import BOUNDS, Bound, Calibration, Outside, StepTime
 from .workload import Precision, Scenario
 
 NOT_MODELLED = (
@@ -32,7 +32,10 @@ NOT_MODELLED = (
 
 @dataclass(frozen=True, slots=True)
 class KernelRow:
-    """One kernel of a phase on the busiest device; figures are for one execution, `count` per step."""
+    """One kernel of a phase on the busiest device; figures are for one execution, `count` per step.
+
+    `extrapolated`: the sizes, with commas, that lie outside the range that its timing model was fitted on ("": none).
+    """
 
     name: str
     kind: str
@@ -53,6 +56,7 @@ class KernelRow:
     high_s: float
     roofline_s: float
     bound: Bound
+    extrapolated: str
 
     @property
     def intensity_flop_per_byte(self) -> float | None:
@@ -150,8 +154,8 @@ def _band(step: StepTime, scenario: Scenario, which: int) -> tuple[float, float]
 
 def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
     rows: list[tuple[int, KernelRow]] = []
-    for group, time, band in zip(step.groups, step.times, step.bands, strict=True):
-        size = len(group.names)
+    for group, time, sure in zip(step.groups, step.times, step.confidences, strict=True):
+        size, band = len(group.names), sure.band
         kind = type(group.work).__name__
 
         def column(value: Number, size: int = size) -> list[float]:
@@ -178,6 +182,7 @@ def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
             column(time.total_s * band.high),
             column(time.roofline_s),
             (BOUNDS[i] for i in bounds),
+            _named(sure.outside, size),
             strict=True,
         )
         rows += [
@@ -186,6 +191,12 @@ def _kernel_rows(step: StepTime, stage: int) -> tuple[KernelRow, ...]:
             if count > 0
         ]
     return tuple(row for _, row in sorted(rows, key=lambda pair: pair[0]))
+
+
+def _named(outside: Outside, size: int) -> list[str]:
+    """For each kernel of a group, the names of its sizes that are outside."""
+    columns = {name: np.broadcast_to(out, (size,)).tolist() for name, out in sorted(outside.items())}
+    return [", ".join(name for name, out in columns.items() if out[i]) for i in range(size)]
 
 
 _KIND = {

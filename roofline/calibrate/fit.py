@@ -30,6 +30,7 @@ def fit(
     free: tuple[str, ...] | None = None,
     prior_weight: float = 0.02,
     error_scale: float = 0.05,
+    underdetermined: bool = False,
 ) -> Fit[P]:
     """The parameters that minimise the soft-L1 of log(predicted / measured) within their bounds.
 
@@ -37,13 +38,13 @@ def fit(
     (`prior_weight` per unit of log distance, scaled by the number of rows) settles what the data leaves open.
     `error_scale` is the relative error beyond which a row counts linearly, not quadratically (robust to outliers).
     A parameter is undetermined when its standard error exceeds half of its value.
-    Errors: RooflineError with fewer rows than free parameters.
+    Errors: RooflineError with fewer rows than free parameters, unless `underdetermined`: the pull settles the rest.
     """
     from scipy.optimize import least_squares
 
     facts = facts_of(type(prior))
     names = tuple(facts) if free is None else free
-    if measured_s.size < len(names):
+    if measured_s.size < len(names) and not underdetermined:
         raise RooflineError(
             f"records: {measured_s.size} rows cannot determine {len(names)} parameters ({', '.join(names)}). "
             f"Measure at least {len(names)} different shapes."

@@ -7,14 +7,15 @@ import numpy as np
 
 from ..device import Cpu, Device
 from ..errors import RooflineError
-from ..io.records import Family, Records
+from ..io.records import Family, Records, sizes_of_records
 from ..kernels import KernelGroup
 from ..kernels.collective import CollectiveKind
 from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
-from ..timing import Band, Calibration, WorkingSet
-from ..timing.calibration import Key, Parameters, family_of, format_label
+from ..timing import Band, Calibration, KernelFamily, WorkingSet
+from ..timing.calibration import DATASHEET_FAMILY, Key, Parameters, family_of, format_label
 from ..timing.chip import Chip, chip_of
 from ..timing.collective import DirectParameters, RingParameters, collective_time
+from ..timing.confidence import confidence
 from ..timing.cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from ..timing.datasheet import datasheet_time
 from ..timing.decode_attention import DecodeAttentionParameters, DecodeKernel, decode_attention_time
@@ -331,7 +332,9 @@ def record_time(records: Records, device: Device, calibration: Calibration) -> t
     """
     fitted = calibration.models.get(key_of(records))
     if fitted is not None:
-        return parameters_time(records, device, fitted.parameters), fitted.band
+        time = parameters_time(records, device, fitted.parameters)
+        otherwise = calibration.bands[DATASHEET_FAMILY.get(records.family, KernelFamily.POINTWISE)]
+        return time, confidence(sizes_of_records(records), fitted, otherwise).band
     works = tuple(work_of(records))
     if not works:
         raise RooflineError(

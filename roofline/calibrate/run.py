@@ -2,27 +2,25 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..device import Device
 from ..errors import RooflineError
-from ..io.records import DIMENSIONS, Family, Records, collapse
-from ..structs import Array
+from ..io.records import Family, Records, collapse
 from ..timing import Band
-from ..timing.calibration import COVERAGE, Evidence, Fitted, Key, Parameters
+from ..timing.calibration import Evidence, Fitted, Key, Parameters
 from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
-from .fit import Fit, fit
+from .fit import Fit
+from .judge import beyond_ranges, distinct_shapes, fit_rows, interval, out_of_fold, ranges_of, ratio_of
 from .models import Candidate, candidates
-from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, shapes_of, split
+from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, split
 
 SCREEN_ROWS = 240
 """Rows with which the kernels are compared; as many others judge them."""
-
-FOLDS = 5
-"""Parts of which each is predicted by a fit to the others."""
 
 LEAST_UNSEEN = 3
 """Fewest rows that errors are reported on."""
@@ -44,12 +42,14 @@ def calibrate_key(
     seed: int,
     date: str,
     prior: Parameters | None = None,
+    handed_on: Sequence[Records] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """The fit of one family and format, judged on the rows that it did not see.
 
     Rows faster than physics are counted and never fitted. `prior`: start from these parameters and their kernels (a
-    relative's) instead of trying every kernel known.
+    relative's) instead of trying every kernel known. `handed_on`: rows that the kernel leaves to one that `prior` knows
+    already; nothing is fitted to them, but a part of them as large as the fit's counts in the band.
     Errors: RooflineError with too few rows, one distinct shape only, or rows that are all excluded.
     """
     everything = Rows(tuple(groups))
@@ -62,53 +62,38 @@ def calibrate_key(
         options = (_screened(everything, device, options, seen, progress),)
     best = options[0]
     progress(f"fitting {len(best.free)} parameters to {parts.fitted.size} rows")
-    found = _fit(everything.take(np.sort(parts.fitted)), device, best, weak=prior is not None)
+    fitted = everything.take(np.sort(parts.fitted))
+    found = fit_rows(fitted, device, best, weak=prior is not None)
     if parts.spare.size >= SCREEN_ROWS:
-        telling = parts.spare
-        ratio = _ratio(everything, device, found.parameters, telling)
+        telling = everything.take(np.sort(parts.spare))
+        ratio = ratio_of(telling, device, found.parameters)
     else:
-        telling = parts.fitted
-        ratio = _out_of_fold(everything, device, Candidate(found.parameters, best.free), telling)
-    low, high = _interval(ratio, np.unique(shapes_of(groups)[telling]).size)
+        telling = fitted
+        ratio = out_of_fold(fitted, device, best)
+    shapes = distinct_shapes(telling)
+    if handed_on:
+        counted = split(handed_on, device, fit_fraction=fit_fraction, seed=seed).fitted
+        further = Rows(tuple(handed_on)).take(np.sort(counted))
+        ratio = np.concatenate([ratio, ratio_of(further, device, found.parameters)])
+        shapes += distinct_shapes(further)
+    low, high = interval(ratio, shapes)
+    progress("fitting without the largest sizes")
     return Fitted(
         parameters=found.parameters,
         band=Band(low, high, _source(groups)),
-        evidence=_evidence(everything, device, found, parts, (low, high), date),
+        evidence=_evidence(
+            everything,
+            device,
+            found,
+            parts,
+            (low, high),
+            date=date,
+            fit_fraction=fit_fraction,
+            seed=seed,
+            ranges=ranges_of(Rows((*fitted.groups, *handed_on))),
+            beyond=beyond_ranges(fitted, device, best, seed),
+        ),
     )
-
-
-def _fit(rows: Rows, device: Device, candidate: Candidate, *, weak: bool = False) -> Fit[Parameters]:
-    def predict(parameters: Parameters) -> Array:
-        return rows.times(device, parameters)[0]
-
-    weight = 0.05 if weak else 0.02
-    return fit(predict, rows.measured_s, candidate.prior, free=candidate.free, prior_weight=weight)
-
-
-def _out_of_fold(everything: Rows, device: Device, candidate: Candidate, rows: NDArray[np.intp]) -> Array:
-    """Measured over predicted of `rows`, each predicted by a fit that did not see it (five folds): what the band of few
-    rows is made of, since a fit always looks better on its own rows.
-    """
-    ratios = []
-    for fold in np.array_split(rows, min(FOLDS, rows.size)):
-        others = np.setdiff1d(rows, fold)
-        try:
-            found = _fit(everything.take(others), device, candidate, weak=True).parameters
-        except RooflineError:
-            found = candidate.prior  # fewer rows than parameters: nothing better than the whole fit
-        ratios.append(_ratio(everything, device, found, fold))
-    return np.concatenate(ratios)
-
-
-def _interval(ratio: Array, shapes: int) -> tuple[float, float]:
-    """Between which COVERAGE of further ratios are expected: the quantiles of n + 1 rows, of which the new one is any
-    (Lei et al., arXiv 1604.04173, section 2.1); all of them where they are few. Rows of one shape (in several steps of
-    a layer) err alike: n counts the `shapes`.
-    """
-    tail = (1.0 - COVERAGE) / 2.0
-    rank = np.array([tail, 1.0 - tail]) * (shapes + 1.0) - 1.0
-    low, high = np.quantile(ratio, np.clip(rank / max(shapes - 1.0, 1.0), 0.0, 1.0))
-    return float(low), float(high)
 
 
 def _screened(
@@ -121,27 +106,21 @@ def _screened(
     """The candidate that predicts some of the rows best after a fit to some others."""
     few = everything.take(np.sort(seen[:SCREEN_ROWS]))
     others = seen[SCREEN_ROWS : 2 * SCREEN_ROWS]
-    judge = others if others.size >= SCREEN_ROWS // 2 else seen[:SCREEN_ROWS]
+    judge = everything.take(np.sort(others if others.size >= SCREEN_ROWS // 2 else seen[:SCREEN_ROWS]))
     scores: list[float] = []
     for option in options:
         progress(f"trying {type(option.prior).__name__} ({len(scores) + 1} of {len(options)})")
         try:
-            found = _fit(few, device, option)
+            found = fit_rows(few, device, option)
         except (RooflineError, ValueError, FloatingPointError):
             scores.append(np.inf)  # this kernel cannot explain rows of this family
             continue
-        scores.append(float(np.mean(np.abs(np.log(_ratio(everything, device, found.parameters, judge))))))
+        scores.append(float(np.mean(np.abs(np.log(ratio_of(judge, device, found.parameters))))))
     if not np.isfinite(min(scores)):
         raise RooflineError(
             f"records: {few.measured_s.size} rows of {everything.groups[0].name} determine no model. Measure more."
         )
     return options[int(np.argmin(scores))]
-
-
-def _ratio(everything: Rows, device: Device, parameters: Parameters, rows: NDArray[np.intp]) -> Array:
-    """Measured over predicted of some rows."""
-    part = everything.take(np.sort(rows))
-    return part.measured_s / part.times(device, parameters)[0]
 
 
 def _source(groups: Sequence[Records]) -> str:
@@ -155,8 +134,9 @@ def _evidence(
     found: Fit[Parameters],
     parts: Split,
     band: tuple[float, float],
-    date: str,
+    **known: Any,
 ) -> Evidence:
+    """The Evidence of a fit; `known`: its fields that need no judging."""
     judged = everything.take(np.sort(parts.unseen if parts.unseen.size >= LEAST_UNSEEN else parts.fitted))
     predicted_s, roofline_s = judged.times(device, found.parameters)
     ratio = judged.measured_s / predicted_s
@@ -167,7 +147,6 @@ def _evidence(
         backend=first.backend,
         version=first.version,
         digest=digest_of(everything.groups),
-        date=date,
         fitted_rows=parts.fitted.size,
         unseen_rows=parts.unseen.size,
         excluded_rows=parts.excluded.size,
@@ -178,19 +157,8 @@ def _evidence(
         coverage=float(np.mean((ratio >= band[0]) & (ratio <= band[1]))),
         roofline_median_ape=float(np.median(np.abs(roofline_s / judged.measured_s - 1.0))),
         undetermined=found.undetermined,
-        ranges=_ranges(everything.take(np.sort(parts.fitted)).groups),
+        **known,
     )
-
-
-def _ranges(groups: Sequence[Records]) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of every dimension among the rows."""
-    return {
-        name: (
-            float(min(group.dims[name].min() for group in groups)),
-            float(max(group.dims[name].max() for group in groups)),
-        )
-        for name in DIMENSIONS[groups[0].family]
-    }
 
 
 def calibrate(
@@ -216,10 +184,11 @@ def calibrate(
     skipped: list[Skipped] = []
     for key, groups in sorted(grouped(everything, backend).items(), key=lambda item: item[0][0] != Family.GEMM):
         prior = like[key].parameters if like and key in like else None
+        handed_on: tuple[Records, ...] = ()
         if groups[0].family in (Family.GEMM, Family.MOE) and prior is None:
             prior = _of_products(fits, key)
         if groups[0].family is Family.ALL_REDUCE and prior is None:
-            prior, groups = _direct_all_reduce(everything, groups, device)
+            prior, groups, handed_on = _direct_all_reduce(everything, groups, device)
         try:
             fits[key] = calibrate_key(
                 groups,
@@ -228,6 +197,7 @@ def calibrate(
                 seed=seed,
                 date=date,
                 prior=prior,
+                handed_on=handed_on,
                 progress=lambda text, key=key: progress(f"{' '.join(key)}: {text}"),  # type: ignore[misc]
             )
         except RooflineError as error:
@@ -247,22 +217,26 @@ def _of_products(fits: Mapping[Key, Fitted], key: Key) -> Parameters | None:
 
 def _direct_all_reduce(
     everything: Sequence[Records], chosen: Sequence[Records], device: Device
-) -> tuple[Parameters | None, tuple[Records, ...]]:
+) -> tuple[Parameters | None, tuple[Records, ...], tuple[Records, ...]]:
     """Where an engine's own all-reduce was measured besides NCCL's: start from one that hands large payloads to NCCL as
-    measured, and keep the rows that its own kernels serve. Otherwise the groups as they are.
+    measured; then the rows that its own kernels serve, and those that they hand on. Otherwise the groups as they are.
     """
     others = [group for group in everything if group.family is Family.ALL_REDUCE and group.backend != chosen[0].backend]
     if not others or device.intra_node is None:
-        return None, tuple(chosen)
+        return None, tuple(chosen), ()
     ring_rows = Rows(tuple(collapse(group)[0] for group in others if not np.any(group.loop.launch_floor_s)))
     rings = [option for option in candidates(others[0], device) if isinstance(option.prior, RingParameters)]
     ring = min(
-        (_fit(ring_rows, device, option) for option in rings), key=lambda found: _mean_error(ring_rows, device, found)
+        (fit_rows(ring_rows, device, option) for option in rings),
+        key=lambda found: _mean_error(ring_rows, device, found),
     )
     assert isinstance(ring.parameters, RingParameters)
     own = DirectParameters(beyond=ring.parameters)
-    small = (group.take(directly_served(group, own)) for group in chosen)
-    return own, tuple(group for group in small if group.size)
+    served = [(group, directly_served(group, own)) for group in chosen]
+    small, large = (
+        [group.take(rows if own_kernel else ~rows) for group, rows in served] for own_kernel in (True, False)
+    )
+    return own, tuple(group for group in small if group.size), tuple(group for group in large if group.size)
 
 
 def _mean_error(rows: Rows, device: Device, found: Fit[Parameters]) -> float:

@@ -212,7 +212,19 @@ def _next(record: Record) -> Iterator[str]:
     yield "Next: --detail shows every kernel, --html FILE writes a page, --batch 1,8,64 compares, --json has it all."
 
 
+def _extrapolated(record: Record) -> str:
+    """Which kernel with sizes outside the measured range is the longest, by phase, and how many more there are."""
+    told = []
+    for name, phase in record["phases"].items():
+        found = [row for row in phase["kernels"] if row["extrapolated"]] if phase else []
+        if found:
+            longest = max(found, key=lambda row: row["count"] * row["total_s"])
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            told.append(f"{name} {longest['name']} ({longest['extrapolated']}){more}")
+    return f"Extrapolated beyond measured sizes, band widened: {'; '.join(told)}." if told else ""
+
+
 def _limits(record: Record) -> Iterator[str]:
     yield from wrap(f"Not modelled: {'; '.join(record['not_modelled'])}.", WIDTH)
-    yield from wrap(record["band"]["summary"], WIDTH)
-    yield f"Assumed: {len(record['assumptions'])} facts; --json and --html list them."
+    assumed = f"Assumed: {len(record['assumptions'])} facts; --json and --html list them."
+    yield from wrap(" ".join((record["band"]["summary"], _extrapolated(record), assumed)), WIDTH)

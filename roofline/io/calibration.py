@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import RooflineError, clip, unknown
 from ..timing import Band, Calibration, KernelFamily
-from ..timing.calibration import Evidence, Fitted, Key, Parameters
+from ..timing.calibration import DATASHEET_FAMILY, Evidence, Fitted, Key, Parameters
 from ..timing.parameter import facts_of
 from ..timing.transfer import transferred
 from .profiles import Target, load_target
@@ -107,7 +107,7 @@ def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     lent = load_calibration(relative, backend if backend in backends_of(relative) else None).models
     bands = transfer_bands()
     models = {
-        key: replace(fitted, band=bands.get(key[0], own.bands[_DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
+        key: _widened(fitted, bands.get(key[0], own.bands[DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
         for key, fitted in transferred(lent, relative.device, target.device).items()
         if key not in own.models
     } | dict(own.models)
@@ -115,16 +115,14 @@ def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     return replace(found, summary=_summary(found, names))
 
 
-_DATASHEET_FAMILY = {
-    "gemm": KernelFamily.GEMM,
-    "moe": KernelFamily.EXPERTS,
-    "prefill_attention": KernelFamily.PREFILL_ATTENTION,
-    "decode_attention": KernelFamily.DECODE_ATTENTION,
-    "all_reduce": KernelFamily.COLLECTIVE,
-    "all_gather": KernelFamily.COLLECTIVE,
-    "all_to_all": KernelFamily.COLLECTIVE,
-    "reduce_scatter": KernelFamily.COLLECTIVE,
-}
+def _widened(fitted: Fitted, band: Band) -> Fitted:
+    """A fit under the band that its transfer has; beyond the measured sizes it widens as it did where it was fitted."""
+    own = fitted.band
+    beyond = {
+        name: (float(band.low * min(low / own.low, 1.0)), float(band.high * max(high / own.high, 1.0)))
+        for name, (low, high) in fitted.evidence.beyond.items()
+    }
+    return replace(fitted, band=band, evidence=replace(fitted.evidence, beyond=beyond))
 
 
 @cache
@@ -168,7 +166,8 @@ def _fitted(entry: Any, backend: str, where: str) -> Fitted:
     evidence = dict(entry["evidence"])
     try:
         evidence["undetermined"] = tuple(evidence["undetermined"])
-        evidence["ranges"] = {name: (float(low), float(high)) for name, (low, high) in evidence["ranges"].items()}
+        for key in ("ranges", "beyond"):
+            evidence[key] = {name: (float(low), float(high)) for name, (low, high) in evidence[key].items()}
         return Fitted(
             parameters=_parameters(_TYPES[entry["type"]], entry["parameters"], f"{where}.parameters"),
             band=Band(**entry["band"]),
@@ -209,7 +208,8 @@ def fitted_table(fitted: Fitted) -> dict[str, Any]:
     evidence = {entry.name: getattr(fitted.evidence, entry.name) for entry in fields(Evidence)}
     del evidence["backend"]  # the fit stands under its name
     evidence["undetermined"] = list(fitted.evidence.undetermined)
-    evidence["ranges"] = {name: list(ends) for name, ends in fitted.evidence.ranges.items()}
+    for key in ("ranges", "beyond"):
+        evidence[key] = {name: list(ends) for name, ends in getattr(fitted.evidence, key).items()}
     table: dict[str, Any] = {"type": type(fitted.parameters).__name__}
     if fitted.transferred_from:
         table["transferred_from"] = fitted.transferred_from

@@ -213,6 +213,18 @@ def checked(records: Records) -> tuple[Records, tuple[Refused, ...]]:
     return (records if good.all() else records.take(good)), tuple(refused)
 
 
+def sizes_of_records(records: Records) -> dict[str, Array]:
+    """The sizes of each row that its timing model depends on, under the names of timing.confidence.sizes_of:
+    an expert's width after tensor parallelism, nothing of how records were made.
+    """
+    sizes = dict(records.dims)
+    if records.family is Family.MOE:
+        sizes["width"] = sizes["width"] / sizes.pop("tensor_parallel")
+        del sizes["routing_exponent"]  # a step of a model has its own routing
+    sizes.pop("node_size", None)
+    return sizes
+
+
 def shape_index(records: Records) -> NDArray[np.intp]:
     """For each row, the index of its distinct shape (equal dimensions, equal index), counted from 0."""
     table = np.stack([records.dims[name] for name in DIMENSIONS[records.family]], axis=1)

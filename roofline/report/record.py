@@ -40,6 +40,7 @@ KERNEL_FIELDS = (
     "high_s",
     "roofline_s",
     "bound",
+    "extrapolated",
 )
 """Fields of a kernel row, in the order of JSON and CSV."""
 

@@ -50,6 +50,7 @@ _KERNEL_COLUMNS = (
     Column("weight_byte", "weights", "B", "bytes of weights read by one execution, part of read"),
     Column("kv_byte", "KV cache", "B", "bytes of the KV cache read and written, part of read and written"),
     Column("link_byte", "sent", "B", "bytes sent to other devices by one execution"),
+    Column("extrapolated", "extrapolated", None, "sizes outside the range that was measured: the band is wider"),
     Column("intensity_flop_per_byte", "intensity", "FLOP/B", "FLOP per byte of memory traffic"),
 )
 

@@ -10,7 +10,8 @@ from ..kernels import KernelGroup, Work
 from ..kernels.attention import MixedAttention
 from ..structs import Array, Number
 from .calibrated import calibrated_time
-from .calibration import Band, Calibration, Fitted, KernelFamily, family_of, keys_of, latent_keys
+from .calibration import Band, Calibration, KernelFamily, family_of, keys_of, latent_keys
+from .confidence import Confidence, Outside, confidence_of
 from .datasheet import WorkingSet, datasheet_time
 from .time import BOUNDS, Bound, Time
 
@@ -19,7 +20,9 @@ __all__ = [
     "Band",
     "Bound",
     "Calibration",
+    "Confidence",
     "KernelFamily",
+    "Outside",
     "StepTime",
     "Time",
     "WorkingSet",
@@ -33,21 +36,25 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """The kernels of one step with their times and error bands, group by group.
+    """The kernels of one step with their times, group by group, and the calibration that gave them.
 
     `stage_s`: seconds of the step on a device of each pipeline stage, shape (*scenarios, stages).
     """
 
     groups: tuple[KernelGroup, ...]
     times: tuple[Time, ...]
-    bands: tuple[Band, ...]
+    calibration: Calibration
     stage_s: Array
 
     def then(self, other: "StepTime") -> "StepTime":
-        """The kernels of both, one after another."""
-        return StepTime(
-            self.groups + other.groups, self.times + other.times, self.bands + other.bands, self.stage_s + other.stage_s
-        )
+        """The kernels of both, one after another; both under one calibration."""
+        groups, times = self.groups + other.groups, self.times + other.times
+        return StepTime(groups, times, self.calibration, self.stage_s + other.stage_s)
+
+    @property
+    def confidences(self) -> tuple[Confidence, ...]:
+        """How sure the times of each group are; derived when asked for, since a grid never asks."""
+        return tuple(confidence_of(group.work, self.calibration) for group in self.groups)
 
     @property
     def stage_roofline_s(self) -> Array:
@@ -61,11 +68,11 @@ class StepTime:
         Errors of kernels are taken to go together: the same kernel repeats in every layer, so nothing averages out.
         Never below the bare roofline.
         """
+        bands = tuple(found.band for found in self.confidences)
         low = (
-            np.maximum(time.total_s * band.low, time.roofline_s)
-            for time, band in zip(self.times, self.bands, strict=True)
+            np.maximum(time.total_s * band.low, time.roofline_s) for time, band in zip(self.times, bands, strict=True)
         )
-        high = (time.total_s * band.high for time, band in zip(self.times, self.bands, strict=True))
+        high = (time.total_s * band.high for time, band in zip(self.times, bands, strict=True))
         return sum_over_kernels(self.groups, tuple(low)), sum_over_kernels(self.groups, tuple(high))
 
     @property
@@ -104,9 +111,8 @@ def time_step(
     Errors: InfeasibleError where the device lacks what a kernel needs.
     """
     groups = tuple(launch for group in groups for launch in _launches(group, calibration))
-    timed = [_time_group(group, device, calibration, working_set) for group in groups]
-    times, bands = tuple(time for time, _ in timed), tuple(band for _, band in timed)
-    return StepTime(groups, times, bands, sum_over_kernels(groups, tuple(time.total_s for time in times)))
+    times = tuple(_time_group(group, device, calibration, working_set) for group in groups)
+    return StepTime(groups, times, calibration, sum_over_kernels(groups, tuple(time.total_s for time in times)))
 
 
 def runs_as_one(work: Work, calibration: Calibration) -> bool:
@@ -126,32 +132,15 @@ def _launches(group: KernelGroup, calibration: Calibration) -> tuple[KernelGroup
             return (group,)
 
 
-def _time_group(
-    group: KernelGroup, device: Device, calibration: Calibration, working_set: WorkingSet
-) -> tuple[Time, Band]:
-    """Times of one group and their bands. Kernels of a group may be of several kinds, fitted or not."""
+def _time_group(group: KernelGroup, device: Device, calibration: Calibration, working_set: WorkingSet) -> Time:
+    """Times of one group. Its kernels may be of several kinds, fitted or not."""
     fits = [calibration.models.get(key) for key in keys_of(group.work)]
     present = [fit for fit in fits if fit is not None]
     if present and len(present) == len(fits):
-        return calibrated_time(group.work, device, present), _band(present)
-    otherwise = calibration.bands[family_of(group.work)]
+        return calibrated_time(group.work, device, present)
     if not present:
-        return datasheet_time(group, device, working_set), otherwise
+        return datasheet_time(group, device, working_set)
     filled = [present[0] if fit is None else fit for fit in fits]
     chosen = np.array([fit is not None for fit in fits])
-    fitted, plain, band = (
-        calibrated_time(group.work, device, filled),
-        datasheet_time(group, device, working_set),
-        _band(filled),
-    )
-    time = Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))
-    low, high = np.where(chosen, band.low, otherwise.low), np.where(chosen, band.high, otherwise.high)
-    return time, Band(low, high, band.source)
-
-
-def _band(fits: Sequence[Fitted]) -> Band:
-    """The bands of the kernels of a group, one value each."""
-    if len(fits) == 1:
-        return fits[0].band
-    low, high = (np.array([getattr(fit.band, end) for fit in fits]) for end in ("low", "high"))
-    return Band(low, high, "; ".join(dict.fromkeys(fit.band.source for fit in fits)))
+    fitted, plain = calibrated_time(group.work, device, filled), datasheet_time(group, device, working_set)
+    return Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))

@@ -73,7 +73,10 @@ class Band:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a fit rests on: where the rows are from, how many were fitted, judged and excluded, and the errors of the
-    rows not fitted (fractions; see validate.statistics). `undetermined`: parameters the rows could not determine.
+    rows not fitted (fractions; see validate.statistics). `fit_fraction` and `seed` say which rows those are.
+    `undetermined`: parameters the rows could not determine. `ranges`: smallest and largest value of each size among the
+    fitted rows. `beyond`: by size, between which multiples of the prediction COVERAGE of the rows with the largest
+    quarter of its values lay, when a fit had seen only the others.
     """
 
     data: str
@@ -81,6 +84,8 @@ class Evidence:
     version: str
     digest: str
     date: str
+    fit_fraction: float
+    seed: int
     fitted_rows: int
     unseen_rows: int
     excluded_rows: int
@@ -92,6 +97,7 @@ class Evidence:
     roofline_median_ape: float
     undetermined: tuple[str, ...]
     ranges: Mapping[str, tuple[float, float]]
+    beyond: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,25 @@ def family_of(work: Work) -> KernelFamily:
         case Collective():
             return KernelFamily.COLLECTIVE
 
+
+DATASHEET_FAMILY: Mapping[str, KernelFamily] = {
+    "gemm": KernelFamily.GEMM,
+    "moe": KernelFamily.EXPERTS,
+    "expert_gemm": KernelFamily.EXPERTS,
+    "prefill_attention": KernelFamily.PREFILL_ATTENTION,
+    "mixed_attention": KernelFamily.PREFILL_ATTENTION,
+    "latent_prefill": KernelFamily.PREFILL_ATTENTION,
+    "decode_attention": KernelFamily.DECODE_ATTENTION,
+    "latent_decode": KernelFamily.DECODE_ATTENTION,
+    "attention_scores": KernelFamily.ATTENTION_STEP,
+    "attention_values": KernelFamily.ATTENTION_STEP,
+    "all_reduce": KernelFamily.COLLECTIVE,
+    "all_gather": KernelFamily.COLLECTIVE,
+    "all_to_all": KernelFamily.COLLECTIVE,
+    "reduce_scatter": KernelFamily.COLLECTIVE,
+    "point_to_point": KernelFamily.COLLECTIVE,
+}
+"""The datasheet's band that stands in for each family of a calibration; families not here are pointwise."""
 
 _SIXTEEN_BIT = frozenset({Dtype.BF16, Dtype.FP16})
 

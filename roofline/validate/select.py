@@ -133,6 +133,8 @@ def _why(group: Records, chosen: Records) -> str:
 
 def _seen(groups: Sequence[Records], device: Device, fitted: Fitted, unseen: Unseen) -> list[NDArray[np.bool_]] | None:
     """For each group, which of its rows the calibration saw; None where it was not made this way."""
+    if (fitted.evidence.fit_fraction, fitted.evidence.seed) != (unseen.fit_fraction, unseen.seed):
+        return None
     for offered in _offers(groups, fitted):
         rows = [group.take(mask) for group, mask in zip(groups, offered, strict=True) if mask.any()]
         parts = split(rows, device, fit_fraction=unseen.fit_fraction, seed=unseen.seed)

@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roofline.calibrate.models import key_of, parameters_time
-from roofline.calibrate.rows import grouped
+from roofline.calibrate.judge import beyond_ranges, fit_rows, interval, out_of_fold, ratio_of
+from roofline.calibrate.models import Candidate, key_of, parameters_time
+from roofline.calibrate.rows import Rows, grouped, split
 from roofline.calibrate.run import calibrate
 from roofline.errors import RooflineError
+from roofline.io.calibration import load_calibration
 from roofline.io.profiles import load_target
 from roofline.io.records import Family, Precision, Records
 from roofline.structs import Dtype
@@ -19,6 +21,7 @@ from roofline.timing.tiles import TileLibrary
 A100 = load_target("a100-sxm-80gb").device
 BF16 = Precision("bf16", Dtype.BF16, Dtype.BF16, Dtype.BF16)
 TRUE = GemmParameters(launch_s=4e-6, matrix_fraction=0.8, dram_fraction=0.7, library=TileLibrary.CUBLAS_AMPERE)
+PRIOR = replace(load_calibration(load_target("a100-sxm-80gb")).models["gemm", "bf16"], parameters=TRUE)
 
 
 def gemms(size=400, noise=0.0, seed=0, **changes):
@@ -86,6 +89,38 @@ def test_band_covers_what_it_says_of_unseen_rows():
     found = fitted(gemms(size=3000, noise=0.05))
     assert 0.75 <= found.evidence.coverage <= 0.85
     assert found.band.low == pytest.approx(np.exp(-1.28 * 0.05), rel=0.02)
+
+
+def test_how_a_calibration_was_made_is_part_of_its_evidence():
+    records = gemms(size=80)
+    known = fitted(records, fit_fraction=0.25, seed=7, like={("gemm", "bf16"): PRIOR}).evidence
+    seen = split([records], A100, fit_fraction=0.25, seed=7).fitted
+    assert (known.fit_fraction, known.seed, known.fitted_rows) == (0.25, 7, seen.size)
+    assert known.ranges["copies"] == (1.0, 1.0)
+    assert known.ranges["m"] == (records.dims["m"][seen].min(), records.dims["m"][seen].max())
+
+
+def test_what_extrapolation_costs_is_measured_by_leaving_the_largest_sizes_out():
+    rows = gemms(size=240, noise=0.02)
+    long = rows.dims["k"] > 128.0 * 96  # the largest quarter of the values of k takes 1.5 times as long
+    rows = Rows((replace(rows, measured_s=np.where(long, 1.5, 1.0) * rows.measured_s),))
+    beyond = beyond_ranges(rows, A100, Candidate(TRUE, ("launch_s", "matrix_fraction", "dram_fraction")), 0)
+    assert 1.35 < beyond["k"][0] < beyond["k"][1] == pytest.approx(1.5, rel=0.06)
+    assert "copies" not in beyond  # one value tells nothing
+
+
+def test_the_band_of_hardly_more_rows_than_parameters_is_not_that_of_the_fits_own_rows():
+    option = Candidate(TRUE, ("launch_s", "matrix_fraction", "dram_fraction", "feed_byte_per_flop", "cache_fraction"))
+    own, coverage = [], []
+    for seed in range(4):
+        rows, others = Rows((gemms(size=7, noise=0.1, seed=seed),)), Rows((gemms(size=100, noise=0.1, seed=9 + seed),))
+        found = fit_rows(rows, A100, option).parameters
+        inside = interval(ratio_of(rows, A100, found), 7)
+        honest = interval(out_of_fold(rows, A100, option), 7)
+        ratio = ratio_of(others, A100, found)
+        for shares, (low, high) in ((own, inside), (coverage, honest)):
+            shares.append(np.mean((low <= ratio) & (ratio <= high)))
+    assert np.mean(own) < 0.7 < np.mean(coverage) < 0.95
 
 
 def test_few_rows_of_a_relative_are_enough():

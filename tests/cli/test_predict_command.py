@@ -88,6 +88,18 @@ def test_the_library_whose_kernels_run_can_be_chosen_and_is_stated(command, tmp_
     assert json.loads(command("predict", "llama-3.1-8b", "epyc-9654", "--json")[1])["scenario"]["backend"] is None
 
 
+def test_kernels_beyond_the_measured_sizes_are_named_and_less_sure(command):
+    # The GEMMs that H100's profile is fitted to have up to 32,768 rows: 16 prompts of 2,048 tokens, not 17.
+    width = {}
+    for batch, outside in ((16, ""), (17, "m")):
+        assert ("prefill gate_up_proj (m)" in command(*BASIC, "--batch", batch)[1].replace("\n", " ")) == bool(outside)
+        kernels = json.loads(command(*BASIC, "--batch", batch, "--json")[1])["phases"]["prefill"]["kernels"]
+        found = next(kernel for kernel in kernels if kernel["name"] == "gate_up_proj")
+        assert found["extrapolated"] == outside
+        width[outside] = found["high_s"] / found["low_s"]
+    assert width["m"] > width[""]
+
+
 def test_kernels_come_in_the_order_in_which_they_run(command):
     record = json.loads(command(*BASIC, "--attention", "unfused", "--json")[1])
     names = [kernel["name"] for kernel in record["phases"]["decode"]["kernels"]]
