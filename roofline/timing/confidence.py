@@ -57,9 +57,8 @@ def sizes_of(work: Work) -> Sizes:
         case FusedAttention(shape) | UnfusedAttention(shape, UnfusedStep.SCORES | UnfusedStep.VALUES):
             return _attention_sizes(shape)
         case MixedAttention(prompts, decodes):
-            names = ("new_token", "context", "heads", "kv_heads", "head_dim")
-            own = {name: getattr(prompts, name) for name in names}
-            return own | {"decode_sequences": decodes.sequences, "decode_context": decodes.context}
+            shared = {name: getattr(prompts, name) for name in ("new_token", "context", "heads", "kv_heads", "head_dim")}
+            return shared | {"decode_sequences": decodes.sequences, "decode_context": decodes.context}
         case UnfusedAttention():
             row, byte = rows_of(work)
             return {"row": row, "read_byte": byte, "write_byte": byte}
