@@ -57,8 +57,8 @@ def sizes_of(work: Work) -> Sizes:
         case FusedAttention(shape) | UnfusedAttention(shape, UnfusedStep.SCORES | UnfusedStep.VALUES):
             return _attention_sizes(shape)
         case MixedAttention(prompts, decodes):
-            shared = {name: getattr(prompts, name) for name in ("new_token", "context", "heads", "kv_heads", "head_dim")}
-            return shared | {"decode_sequences": decodes.sequences, "decode_context": decodes.context}
+            decoding = {"decode_sequences": decodes.sequences, "decode_context": decodes.context}
+            return {name: size for name, size in _attention_sizes(prompts).items() if name != "sequences"} | decoding
         case UnfusedAttention():
             row, byte = rows_of(work)
             return {"row": row, "read_byte": byte, "write_byte": byte}

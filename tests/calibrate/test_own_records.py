@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from roofline.calibrate.judge import interval
 from roofline.calibrate.models import parameters_time
 from roofline.calibrate.rows import Rows, grouped, split
-from roofline.calibrate.run import _interval, calibrate
+from roofline.calibrate.run import calibrate
 from roofline.device import Cpu, Device, Efficiency, MemoryLevel
 from roofline.errors import RooflineError
 from roofline.io.datasets import own, read
@@ -186,8 +187,8 @@ def test_a_band_of_few_shapes_spans_them_all():
     four rows; taken for 48 shapes, rank 0.9 * 49 - 1 = 43.1 of 47 would be below them.
     """
     ratio = np.repeat([1.0 + 0.01 * shape for shape in range(11)] + [2.0], 4)
-    assert _interval(ratio, 12) == (1.0, 2.0)
-    assert _interval(ratio, 48)[1] < 1.3
+    assert interval(ratio, 12) == (1.0, 2.0)
+    assert interval(ratio, 48)[1] < 1.3
 
 
 def test_absorbed_latents_are_read_by_both_products():
