@@ -79,6 +79,7 @@ def plan(
     kv: Sequence[str] | None = None,
     max_sequences: Sequence[int] | None = None,
     max_batch_tokens: Sequence[int] | None = None,
+    pools: Sequence[str] = tuple(Pools),
     rank: str = "usd",
     top: int = 10,
     prices: str | None = None,
@@ -94,8 +95,9 @@ def plan(
 
     `trace`: a file of requests instead (lengths as observed; its rate and burstiness unless given). `devices`: profiles
     or TOML paths; without, every priced accelerator that ships. `weights`, `kv`: formats to try; without, the published
-    one and fp8 where the device computes in it. `max_sequences`, `max_batch_tokens`: engine limits to try. `rank`: usd,
-    devices, energy or latency. `prices`, `price_kind`, `pue`: as io.prices.load_site. `cluster`: a Dask scheduler.
+    one and fp8 where the device computes in it. `max_sequences`, `max_batch_tokens`: engine limits to try. `pools`:
+    aggregated and disaggregated, either or both. `rank`: usd, devices, energy or latency. `prices`, `price_kind`,
+    `pue`: as io.prices.load_site. `cluster`: a Dask scheduler.
     Errors: RooflineError for anything not understood. No plan is no error: the answer says what would make one.
     """
     loaded = model if isinstance(model, LoadedModel) else load_model(str(model))
@@ -120,7 +122,7 @@ def plan(
         max_devices=max_devices,
         max_sequences=_sorted(max_sequences or (*MAX_SEQUENCES, int(limits.max_sequence))),
         max_batch_tokens=_sorted(max_batch_tokens or (*MAX_BATCH_TOKENS, int(limits.max_batch_token))),
-        pools=(Pools.AGGREGATED,),
+        pools=_pools(pools),
         rank=ranked,
         top=top,
     )
@@ -146,6 +148,14 @@ def _rank(text: str) -> Rank:
     if str(text).lower() not in names:
         raise unknown("rank", text, names)
     return names[str(text).lower()]
+
+
+def _pools(names: Sequence[str]) -> tuple[Pools, ...]:
+    known = {str(pools): pools for pools in Pools}
+    for name in names:
+        if str(name).lower() not in known:
+            raise unknown("pools", name, known)
+    return tuple(dict.fromkeys(known[str(name).lower()] for name in names))
 
 
 def _rate(rate: float | None, trace: Trace | None) -> float:

@@ -18,6 +18,9 @@ def _name(text: str, metavar: str = "NAME[,NAME..]") -> Any:
     return typer.Option(help=text, show_default=False, metavar=metavar)
 
 
+POOLS = "aggregated,disaggregated"
+
+
 def plan_command(
     model: Annotated[str, typer.Argument(help="A preset, or a path to a config.json.", show_default=False)],
     ttft: Annotated[float, typer.Option(help="Seconds to the first token, at most.", show_default=False)],
@@ -37,6 +40,7 @@ def plan_command(
     kv: Annotated[str | None, _name("Formats of the KV cache to try [bf16, and fp8 where native].")] = None,
     max_sequences: Annotated[str | None, _name("Limits of running sequences to try.", "N[,N..]")] = None,
     max_batch_tokens: Annotated[str | None, _name("Token budgets of a step to try.", "N[,N..]")] = None,
+    pools: Annotated[str, _name("aggregated (one pool), disaggregated (prefill and decode apart), or both.")] = POOLS,
     rank: Annotated[str, typer.Option(help="usd, devices, energy or latency.")] = "usd",
     top: Annotated[int, typer.Option(help="Plans to show.")] = 10,
     prices: Annotated[str | None, _name("A price file, by name or path [as the profiles state].", "NAME|FILE")] = None,
@@ -71,6 +75,7 @@ def plan_command(
             kv=_names("kv", kv),
             max_sequences=_numbers("max-sequences", max_sequences),
             max_batch_tokens=_numbers("max-batch-tokens", max_batch_tokens),
+            pools=_names("pools", pools) or (),
             rank=rank,
             top=top,
             prices=prices,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
-from ..planning.words import split_text
+from ..planning.words import pools_text, split_text
 from ..report.format import count, money, number, percent, seconds
 from .screen import WIDTH, rendered
 
@@ -71,7 +71,7 @@ def table(plans: list[Record], percentile: float) -> str:
         shown.add_row(
             str(i),
             f"{plan['n_devices']} x {plan['device']}",
-            f"{plan['replicas']} x {split_text(plan['parallelism'])}",
+            f"{pools_text(plan)} x {split_text(plan['parallelism'])}",
             f"{plan['precision']['weights']}/{plan['precision']['kv']}",
             f"{plan['engine']['max_sequence']}, {plan['engine']['max_batch_token']:,}",
             seconds(plan["ttft_s"]["at_percentile"]),
@@ -96,7 +96,7 @@ def _nothing(record: Record) -> Iterator[str]:
             plan = change["plan"]
             cost = "" if plan["usd_per_hour"] is None else f", {money(plan['usd_per_hour'])}/h"
             yield (
-                f"  {change['text']}  ({plan['n_devices']} x {plan['device']} as {plan['replicas']} x "
+                f"  {change['text']}  ({plan['n_devices']} x {plan['device']} as {pools_text(plan)} x "
                 f"{split_text(plan['parallelism'])}, {plan['precision']['weights']}{cost})"
             )
     yield ""

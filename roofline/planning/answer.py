@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .detail import Plan, detailed
-from .evaluate import lines_of, served_of
-from .floor import Floor, floor_of
+from .floor import Floor
 from .relax import Relaxation, best_plans, binding, relaxations
+from .replica import replica_of
 from .request import PlanRequest, Reason
 from .rows import Rows
 from .search import Progress, Search, search
@@ -72,8 +72,7 @@ def lowest(found: Search) -> Lowest | None:
     floors: dict[int, Floor] = {}
     for i, (structure, judged) in enumerate(zip(found.structures, found.verdicts, strict=True)):
         if judged.counts.get(Reason.MEMORY, 0) < judged.evaluated + judged.pruned:
-            served = served_of(structure, found.request)
-            floors[i] = floor_of(lines_of(served, found.request), found.request, served.replicas)
+            floors[i] = replica_of(structure, found.request).floor
     if not floors:
         return None
     ttft_of = min(floors, key=lambda i: floors[i].ttft_s)

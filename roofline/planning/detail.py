@@ -13,9 +13,11 @@ from ..serving.step import ServedModel
 from ..structs import Array
 from ..timing import BOUNDS, Bound, StepTime
 from ..workload import AttentionKind, Scenario, prefill
-from .curve import Curves, curves
-from .evaluate import at_percentile, lines_of, memory_of, served_of, steady, workload
-from .request import PlanRequest
+from .curve import Curves
+from .evaluate import at_percentile
+from .pools import steady
+from .replica import replica_of, workload
+from .request import PlanRequest, Pools
 from .rows import Rows
 from .space import Grid, Structure
 
@@ -54,13 +56,10 @@ class Plan:
 def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
     """The Plan of the candidate in `row`, of `structure`."""
     candidate = Grid(row.replicas, row.prefill_replicas, row.max_sequence, row.max_batch_token, row.request_per_s)
-    plain = served_of(structure, request)
-    lines = lines_of(plain, request)
-    served = replace(plain, times=lines)
-    memory = memory_of(structure, served, candidate, request)
-    prompt, context, budgets = workload(request)
-    made = curves(served, budgets, float(max(request.max_sequences)), prompt, context)
-    state = steady(candidate, request, served, made, memory.byte)
+    replica = replica_of(structure, request)
+    served, made, memory = replica.served, replica.curves, replica.memory(candidate)
+    prompt, context, _ = workload(request)
+    state = steady(structure, candidate, request, served, made, memory.byte)
     batch = max(float(state.batch[0]) / served.replicas, 1.0)
     where = _deployment(structure, request)
     chunk = min(prompt, float(row.max_batch_token[0]))
@@ -70,7 +69,7 @@ def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
         (float(band.low), float(band.high)) for band in (request.engine.tpot_band, request.engine.ttft_band)
     )
     ends = [
-        steady(candidate, request, served, _scaled(made, decode, chunks), memory.byte)
+        steady(structure, candidate, request, served, _scaled(made, decode, chunks), memory.byte)
         for decode, chunks in zip(
             _ends(step, tpot_band),
             _ends(chunk_step, tpot_band),
@@ -87,7 +86,7 @@ def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
         "rate": 1.0 - float(row.load[0]),
     }
     usd = None if structure.offer.site.tariff is None else float(row.usd_per_hour[0])
-    share = _input_share(request, served, state, batch)
+    share = _input_share(structure, row, request, served, state, batch)
     rate = float(row.request_per_s[0])
     return Plan(
         structure=structure,
@@ -145,10 +144,18 @@ def _bound(step: StepTime) -> Bound:
     return BOUNDS[int(np.argmax(shares))]
 
 
-def _input_share(request: PlanRequest, served: ServedModel, state: SteadyState, batch: float) -> float:
-    """The share of the bill that prompts pay: their device-seconds over those of prompts and outputs (economics)."""
-    host = served.engine.host
-    prompt = float(request.lengths.prompt.mean)
-    alone_s = max(float(state.prefill_s[0]) - host.request_s - host.prompt_token_s * prompt, 0.0)
-    steps = max(float(request.lengths.output.mean) - 1.0, 0.0)
-    return float(allocated_share(alone_s, steps * float(state.step_s[0]) / batch)[0])
+def _input_share(
+    structure: Structure, row: Rows, request: PlanRequest, served: ServedModel, state: SteadyState, batch: float
+) -> float:
+    """The share of the bill that prompts pay: their device-seconds over those of prompts and outputs (economics); of
+    two pools, what the prefill pool costs.
+    """
+    match structure.pools:
+        case Pools.DISAGGREGATED:
+            return float(row.prefill_replicas[0] / (row.prefill_replicas[0] + row.replicas[0]))
+        case Pools.AGGREGATED:
+            host = served.engine.host
+            prompt = float(request.lengths.prompt.mean)
+            alone_s = max(float(state.prefill_s[0]) - host.request_s - host.prompt_token_s * prompt, 0.0)
+            steps = max(float(request.lengths.output.mean) - 1.0, 0.0)
+            return float(allocated_share(alone_s, steps * float(state.step_s[0]) / batch)[0])

@@ -1,7 +1,6 @@
 """Steady state, money and energy of every candidate of a structure, and the verdict on them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,17 +8,13 @@ from numpy.typing import NDArray
 
 from ..economics import device_power_w, usd_per_device_hour
 from ..footprint import kv_byte_per_sequence
-from ..serving.engine import Limits
 from ..serving.lengths import normal_quantile
-from ..serving.memory import KvMemory, kv_memory
+from ..serving.memory import KvMemory
 from ..serving.spread import PERCENTILES, Spread
-from ..serving.steady import SteadyState, steady_state
-from ..serving.step import ServedModel, served_model
-from ..serving.traffic import OpenLoop
+from ..serving.steady import SteadyState
 from ..structs import Array, Number
-from ..workload import AttentionKind, Scenario
-from .curve import Curves, LineTimes, curved, curves, line_times
-from .floor import floor_of
+from .pools import steady
+from .replica import Replica
 from .request import PlanRequest, Reason
 from .rows import Rows, joined
 from .space import Grid, Structure, grid
@@ -29,28 +24,23 @@ BLOCK = 8192
 """Candidates evaluated at a time: their arrays stay in cache, and memory bounded."""
 
 
-def judge(structure: Structure, position: int, request: PlanRequest) -> Verdict:
-    """The Verdict on all candidates of `structure`, the `position`-th of its search.
+def judge(structure: Structure, position: int, request: PlanRequest, replica: Replica) -> Verdict:
+    """The Verdict on all candidates of `structure`, the `position`-th of its search, made of `replica`.
 
     Candidates that a bound rules out are counted and not evaluated: a replica that holds no request, and service levels
     or rates beyond the bare roofline.
     """
     everything = grid(structure, request)
-    served = served_of(structure, request)
-    memory = memory_of(structure, served, everything, request)
+    memory = replica.memory(everything)
     ratios: dict[Reason, Number] = {Reason.MEMORY: _fullness(structure, memory, request)}
-    rows = joined([])
     if np.min(ratios[Reason.MEMORY]) <= 1.0:
-        lines = lines_of(served, request)
-        floor, level = floor_of(lines, request, served.replicas), request.level
+        floor, level = replica.floor, request.level
         ratios[Reason.TTFT_FLOOR] = floor.ttft_s / level.ttft_s
         ratios[Reason.TPOT_FLOOR] = floor.tpot_s / level.tpot_s
-        ratios[Reason.RATE_FLOOR] = everything.request_per_s / everything.replicas * floor.request_s
-        sieve = _sieve(ratios, position, everything.size)
-        left = everything.take(sieve.left)
-        rows = evaluate(structure, position, left, request, replace(served, times=lines), memory.byte[sieve.left])
-    else:
-        sieve = _sieve(ratios, position, everything.size)
+        ratios[Reason.RATE_FLOOR] = everything.request_per_s / everything.pooled * floor.request_s
+    sieve = _sieve(ratios, position, everything.size)
+    left = everything.take(sieve.left)
+    rows = evaluate(structure, position, left, request, replica, memory.byte[sieve.left])
     return verdict(rows, request, float(structure.split.tp), sieve.counts, sieve.misses)
 
 
@@ -74,25 +64,6 @@ def _sieve(ratios: Mapping[Reason, Number], position: int, size: int) -> Sieve:
     return Sieve(left, counts, misses)
 
 
-def served_of(structure: Structure, request: PlanRequest) -> ServedModel:
-    """One replica of `structure` under the engine that is asked for."""
-    scenario = Scenario(1.0, 1.0, 1.0, structure.precision, structure.split, AttentionKind.FUSED)
-    offer = structure.offer
-    return served_model(request.model, offer.device, offer.calibration, scenario, request.engine)
-
-
-def memory_of(structure: Structure, served: ServedModel, candidates: Grid, request: PlanRequest) -> KvMemory:
-    """The KvMemory of each candidate."""
-    limits = limits_of(request, candidates)
-    return kv_memory(request.model, structure.offer.device, served.memory.scenario, limits)
-
-
-def limits_of(request: PlanRequest, candidates: Grid) -> Limits:
-    """The engine limits of each candidate."""
-    limits = request.engine.limits
-    return replace(limits, max_batch_token=candidates.max_batch_token, max_sequence=candidates.max_sequence)
-
-
 def _fullness(structure: Structure, memory: KvMemory, request: PlanRequest) -> Array:
     """Memory that weights, activations, reserve and one request need over the memory there is. Shape (candidates,)."""
     length = np.float64(request.lengths.prompt.mean) + request.lengths.output.mean
@@ -101,50 +72,24 @@ def _fullness(structure: Structure, memory: KvMemory, request: PlanRequest) -> A
     return np.asarray(np.max(1.0 + (held - memory.byte) / usable, axis=-1))
 
 
-def workload(request: PlanRequest) -> tuple[float, float, Array]:
-    """Mean prompt, mean cached tokens while generating, and the token budgets to try."""
-    prompt, output = float(request.lengths.prompt.mean), float(request.lengths.output.mean)
-    return prompt, prompt + output / 2.0, np.array(request.max_batch_tokens, dtype=np.float64)
-
-
-def lines_of(served: ServedModel, request: PlanRequest) -> LineTimes:
-    """The LineTimes of a replica for the request's workload."""
-    prompt, context, budgets = workload(request)
-    largest = float(max(request.max_sequences))
-    most = max(float(budgets.max()), min(prompt, float(budgets.max()))) + largest * 2.0
-    return line_times(served.times, most, largest, prompt, context)
-
-
 def evaluate(
-    structure: Structure, position: int, candidates: Grid, request: PlanRequest, served: ServedModel, byte: Array
+    structure: Structure, position: int, candidates: Grid, request: PlanRequest, replica: Replica, byte: Array
 ) -> Rows:
     """The Rows of `candidates` of `structure`. `byte`: for the KV cache, shape (candidates, stages)."""
-    if not candidates.size:
-        return joined([])
-    prompt, context, budgets = workload(request)
-    made = curves(served, budgets, float(max(request.max_sequences)), prompt, context)
     found = []
     for start in range(0, candidates.size, BLOCK):
         block = slice(start, start + BLOCK)
         part = candidates.take(block)
-        state = steady(part, request, served, made, byte[block])
+        state = steady(structure, part, request, replica.served, replica.curves, byte[block])
         found.append(rows_of(structure, position, part, request, state))
     return joined(found)
-
-
-def steady(candidates: Grid, request: PlanRequest, served: ServedModel, made: Curves, byte: Array) -> SteadyState:
-    """The SteadyState of one deployment of each candidate: one of its replicas."""
-    budget = np.searchsorted(workload(request)[2], candidates.max_batch_token)
-    model = curved(served, made, limits_of(request, candidates), replace(served.memory, byte=byte), budget)
-    rate = candidates.request_per_s / candidates.replicas
-    return steady_state(model, OpenLoop(rate, request.arrival_cv2), request.lengths)
 
 
 def rows_of(structure: Structure, position: int, candidates: Grid, request: PlanRequest, state: SteadyState) -> Rows:
     """The Rows of candidates whose replicas are each in `state`."""
     offer, percentile = structure.offer, request.level.percentile
     load = candidates.request_per_s / candidates.replicas / np.maximum(state.saturation_request_per_s, 1e-30)
-    n_devices = (candidates.replicas + candidates.prefill_replicas) * structure.size
+    n_devices = candidates.pooled * structure.size
     power_w = device_power_w(offer.device, np.minimum(load, 1.0))
     usd = np.nan if offer.site.tariff is None else usd_per_device_hour(offer.site.tariff, power_w, offer.site.pue)
     token_per_s = candidates.request_per_s * request.lengths.output.mean

@@ -7,7 +7,7 @@ import numpy as np
 
 from .request import Offer, PlanRequest, Rank, Reason
 from .rows import Rows, joined
-from .search import Search, counts, search
+from .search import LARGEST, Search, candidates, counts, search
 from .verdict import excess, ranking
 
 FAR = 1e6
@@ -101,7 +101,7 @@ def rounded_up(value: float, digits: int = 3) -> float:
 
 
 def _more_devices(request: PlanRequest, find: Find) -> Iterator[Relaxation]:
-    """The fewest devices above those allowed, up to WIDEST times as many."""
+    """The fewest devices above those allowed, up to WIDEST times as many or to LARGEST candidates."""
     asked, factor = request.max_devices, 1
     while factor < WIDEST:
         wider = replace(
@@ -111,6 +111,8 @@ def _more_devices(request: PlanRequest, find: Find) -> Iterator[Relaxation]:
             rank=Rank.DEVICES,
         )
         factor *= 2
+        if candidates(wider) > LARGEST:
+            return
         best = _first(find(wider))
         if best is not None:
             needed = float(best.row.n_devices[0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import RooflineError
 from .evaluate import judge
+from .replica import replica_of
 from .request import PlanRequest, Reason, check_request
 from .space import Refused, Structure, grid_size, structures
 from .verdict import Verdict
@@ -53,7 +54,11 @@ Task = tuple[int, tuple[Structure, ...]]
 def run_task(request: PlanRequest, task: Task) -> list[Verdict]:
     """The Verdicts on a task's structures. What every worker runs."""
     first, members = task
-    return [judge(structure, first + i, request) for i, structure in enumerate(members)]
+    replica, judged = None, []
+    for i, structure in enumerate(members):
+        replica = replica_of(structure, request, replica)
+        judged.append(judge(structure, first + i, request, replica))
+    return judged
 
 
 def tasks(members: Sequence[Structure], request: PlanRequest) -> Iterator[Task]:
@@ -93,6 +98,11 @@ def search(
         done += sum(sizes[id(structure)] for structure in batch[1])
         progress(done, total)
     return Search(request, members, tuple(verdicts), refused)
+
+
+def candidates(request: PlanRequest) -> int:
+    """Candidates of all structures of `request`."""
+    return sum(grid_size(structure, request) for structure in structures(request)[0])
 
 
 def _results(request: PlanRequest, batches: Sequence[Task], total: int, cluster: str | None) -> Iterable[list[Verdict]]:

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ..device import Device
+from ..device import Device, Link
 from ..errors import InfeasibleError, RooflineError
 from ..model import Model, Moe
 from ..structs import Array
@@ -54,7 +54,12 @@ class Grid:
         """Candidates."""
         return int(self.replicas.size)
 
-    def take(self, index: NDArray[np.bool_] | slice) -> "Grid":
+    @property
+    def pooled(self) -> Array:
+        """Replicas of all pools."""
+        return self.replicas + self.prefill_replicas
+
+    def take(self, index: NDArray[np.bool_] | NDArray[np.intp] | slice) -> "Grid":
         """Those candidates that `index` picks."""
         return Grid(*(getattr(self, name)[index] for name in Grid.__slots__))
 
@@ -68,38 +73,56 @@ class Refused:
     text: str
 
 
+def _limits(structure: Structure, request: PlanRequest) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sequences and token budgets to try. They trade TTFT against TPOT where prompts and decodes share steps; pools of
+    their own have nothing to trade: the largest alone.
+    """
+    match structure.pools:
+        case Pools.AGGREGATED:
+            return request.max_sequences, request.max_batch_tokens
+        case Pools.DISAGGREGATED:
+            return request.max_sequences[-1:], request.max_batch_tokens[-1:]
+
+
+def _range(structure: Structure, request: PlanRequest) -> tuple[int, int]:
+    """Fewest and most replicas of all pools."""
+    most = request.max_devices // structure.size
+    return max(most if request.fill else -(-request.least_devices // structure.size), 1), most
+
+
 def grid(structure: Structure, request: PlanRequest) -> Grid:
     """Every candidate of `structure`: replicas that the devices allow, times the engine limits and rates asked for."""
-    replicas, prefill = _replicas(structure, request)
-    axes = (
-        np.arange(replicas.size),
-        np.array(request.max_sequences, dtype=np.float64),
-        np.array(request.max_batch_tokens, dtype=np.float64),
-        np.array(request.rates),
-    )
+    least, most = _range(structure, request)
+    counts = np.arange(1.0, most + 1.0)
+    match structure.pools:
+        case Pools.AGGREGATED:
+            replicas = counts[counts >= least]
+            prefill = np.zeros(replicas.size)
+        case Pools.DISAGGREGATED:
+            replicas, prefill = (side.ravel() for side in np.meshgrid(counts, counts, indexing="ij"))
+            within = (replicas + prefill <= most) & (replicas + prefill >= least)
+            replicas, prefill = replicas[within], prefill[within]
+    sequences, budgets = (np.array(limit, dtype=np.float64) for limit in _limits(structure, request))
+    axes = (np.arange(replicas.size), sequences, budgets, np.array(request.rates))
     which, sequence, budget, rate = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
     return Grid(replicas[which], prefill[which], sequence, budget, rate)
 
 
-def _replicas(structure: Structure, request: PlanRequest) -> tuple[Array, Array]:
-    """Replicas of the pool (or of the decode pool), and of a prefill pool beside it, for every number of devices."""
-    most = request.max_devices // structure.size
-    least = most if request.fill else -(-request.least_devices // structure.size)
-    counts = np.arange(1.0, most + 1.0)
+def grid_size(structure: Structure, request: PlanRequest) -> int:
+    """Candidates of `structure`, counted without making them."""
+    least, most = _range(structure, request)
+    sequences, budgets = _limits(structure, request)
     match structure.pools:
         case Pools.AGGREGATED:
-            kept = counts[counts >= least]
-            return kept, np.zeros(kept.size)
+            pools = max(most - least + 1, 0)
         case Pools.DISAGGREGATED:
-            decode, prefill = (side.ravel() for side in np.meshgrid(counts, counts, indexing="ij"))
-            within = (decode + prefill <= most) & (decode + prefill >= least)
-            return decode[within], prefill[within]
+            pools = max(_pairs(most) - _pairs(least - 1), 0)
+    return pools * len(sequences) * len(budgets) * len(request.rates)
 
 
-def grid_size(structure: Structure, request: PlanRequest) -> int:
-    """Candidates of `structure`."""
-    limits = len(request.max_sequences) * len(request.max_batch_tokens) * len(request.rates)
-    return int(_replicas(structure, request)[0].size) * limits
+def _pairs(most: int) -> int:
+    """Pairs of whole numbers from 1 on that add up to at most `most`."""
+    return max(most * (most - 1) // 2, 0)
 
 
 def splits(model: Model, most: int) -> Iterator[Parallelism]:
@@ -124,6 +147,11 @@ def reached(device: Device, split: Parallelism) -> bool:
     inside = 1.0 if device.intra_node is None else device.intra_node.domain_size
     linked = inside if device.inter_node is None else device.inter_node.domain_size
     return bool(split.tp <= inside and split.device_count <= max(inside, linked))
+
+
+def between(device: Device) -> Link | None:
+    """The link over which replicas send to each other: between nodes, else inside one."""
+    return device.inter_node or device.intra_node
 
 
 def structures(request: PlanRequest) -> tuple[tuple[Structure, ...], tuple[Refused, ...]]:
@@ -151,7 +179,7 @@ def _problem(model: Model, structure: Structure) -> tuple[Reason, str] | None:
         check_parallelism(model, structure.split)
     except InfeasibleError as error:
         return Reason.SHAPE, str(error)
-    if not reached(device, structure.split):
+    if not reached(device, structure.split) or (structure.pools is Pools.DISAGGREGATED and between(device) is None):
         return Reason.LINK, f"link: no links join {structure.size} x {device.name} for this split."
     try:
         for dtype in {precision.weights, precision.experts, precision.activations, precision.kv}:

@@ -15,6 +15,12 @@ def split_text(spread: Record) -> str:
     return told or "1 device"
 
 
+def pools_text(plan: Record) -> str:
+    """The replicas of a plan: "6", or "4P+2D" of a prefill and a decode pool."""
+    first = plan["prefill_replicas"]
+    return f"{first}P+{plan['replicas']}D" if first else f"{plan['replicas']}"
+
+
 def sentence(record: Record) -> str:
     """The answer of a plan record. Errors: none; a record without plans says what binds."""
     if record["plans"]:
@@ -29,7 +35,10 @@ def sentence(record: Record) -> str:
 
 def _buy(plan: Record, asked: Record) -> str:
     split = split_text(plan["parallelism"])
-    each = f"{plan['replicas']} replicas of {split}" if plan["replicas"] > 1 else f"one replica: {split}"
+    if plan["prefill_replicas"]:
+        each = f"{plan['prefill_replicas']} replicas prefill, {plan['replicas']} decode, each {split}"
+    else:
+        each = f"{plan['replicas']} replicas of {split}" if plan["replicas"] > 1 else f"one replica: {split}"
     cost = (
         "no price known"
         if plan["usd_per_hour"] is None

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from roofline.device import Link, MemoryLevel
 from roofline.economics import Rental
 from roofline.planning.answer import answer
-from roofline.planning.evaluate import lines_of, served_of
-from roofline.planning.floor import floor_of
 from roofline.planning.relax import best_plans
+from roofline.planning.replica import replica_of
 from roofline.planning.request import ServiceLevel
 from roofline.planning.search import search
 from roofline.serving.engine import ChunkedPrefill, PrefillFirst
@@ -124,8 +123,7 @@ def test_no_plan_beats_its_roofline(rate, schedule):
     told = answer(loose)
     assume(told.plans)
     for plan in told.plans:
-        served = served_of(plan.structure, loose)
-        floor = floor_of(lines_of(served, loose), loose, served.replicas)
+        floor = replica_of(plan.structure, loose).floor
         assert plan.state.ttft_s.mean[0] >= plan.roofline_ttft_s * (1.0 - 1e-9)
         assert plan.state.tpot_s.mean[0] >= plan.roofline_tpot_s * (1.0 - 1e-9)
         assert plan.state.saturation_request_per_s[0] <= 1.0 / floor.request_s

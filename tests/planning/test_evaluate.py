@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from roofline.footprint import weight_byte
-from roofline.planning.curve import LineTimes, curves, line_times
-from roofline.planning.evaluate import at_percentile, evaluate, judge, lines_of, memory_of, served_of, steady, workload
-from roofline.planning.floor import floor_of
-from roofline.planning.request import Reason, ServiceLevel
+from roofline.planning.curve import LineTimes, line_times
+from roofline.planning.evaluate import at_percentile, evaluate, judge
+from roofline.planning.pools import steady, transfer_s
+from roofline.planning.replica import replica_of
+from roofline.planning.request import Pools, Reason, ServiceLevel
 from roofline.planning.space import grid, structures
 from roofline.serving.lengths import Empirical, Lengths, normal_quantile
 from roofline.serving.spread import Spread, lognormal_spread
@@ -29,16 +30,13 @@ def only(asked):
 def test_curves_agree_with_exact_step_times():
     asked = request(rates=(20.0, 80.0), max_sequences=(64,), max_batch_tokens=(128, 512))
     structure = only(asked)
-    served, candidates = served_of(structure, asked), grid(structure, asked)
-    memory = memory_of(structure, served, candidates, asked)
-    lines = replace(served, times=lines_of(served, asked))
-    prompt, context, budgets = workload(asked)
-    made = curves(lines, budgets, 64.0, prompt, context)
-    read = steady(candidates, asked, lines, made, memory.byte)
+    replica, candidates = replica_of(structure, asked), grid(structure, asked)
+    memory = replica.memory(candidates)
+    read = steady(structure, candidates, asked, replica.served, replica.curves, memory.byte)
     limits = replace(
         asked.engine.limits, max_batch_token=candidates.max_batch_token, max_sequence=candidates.max_sequence
     )
-    exact_model = replace(served, engine=replace(served.engine, limits=limits), memory=memory)
+    exact_model = replace(replica.exact, engine=replace(asked.engine, limits=limits), memory=memory)
     rate = candidates.request_per_s / candidates.replicas
     exact = steady_state(exact_model, OpenLoop(rate, 1.0), asked.lengths)
     for name in ("ttft_s", "tpot_s"):
@@ -48,8 +46,7 @@ def test_curves_agree_with_exact_step_times():
 
 def test_curves_never_fall_with_the_batch():
     asked = request()
-    served = served_of(only(asked), asked)
-    made = curves(replace(served, times=lines_of(served, asked)), workload(asked)[2], 64.0, 256.0, 272.0)
+    made = replica_of(only(asked), asked).curves
     assert np.all(np.diff(made.decode_s) >= 0.0)
     assert np.all(made.added_s >= 0.0)
 
@@ -59,8 +56,7 @@ def test_the_floor_of_a_token_is_one_pass_over_the_weights():
     slow = offer(dram=replace(offer().device.dram, bandwidth_byte_per_s=1e9))
     asked = request(offers=(slow,))
     structure = only(asked)
-    served = served_of(structure, asked)
-    floor = floor_of(lines_of(served, asked), asked, 1.0)
+    floor = replica_of(structure, asked).floor
     byte = float(weight_byte(SMALL, structure.precision, structure.split)[0]) - 1023 * 128 * 2.0
     assert floor.tpot_s == pytest.approx(byte / 1e9, rel=0.05)  # activations of one token beside it
 
@@ -69,8 +65,7 @@ def test_the_floor_of_requests_is_their_products_at_peak_rate():
     # 2 FLOP per matrix parameter and token; compute so slow that nothing else counts
     weak = offer(matrix_flop_per_s=dict.fromkeys(offer().device.matrix_flop_per_s, 1000000000.0))
     asked = request(offers=(weak,))
-    served = served_of(only(asked), asked)
-    floor = floor_of(lines_of(served, asked), asked, 1.0)
+    floor = replica_of(only(asked), asked).floor
     layer = 128 * (128 + 2 * 64) + 128 * 128 + 3 * 128 * 256
     head = 128 * 1024
     rows = 256 + 31
@@ -82,9 +77,8 @@ def test_the_floor_of_requests_is_their_products_at_peak_rate():
 def test_no_evaluated_candidate_is_below_the_floor():
     asked = request(level=ServiceLevel(10.0, 10.0, 50.0))
     for position, structure in enumerate(structures(asked)[0]):
-        served = served_of(structure, asked)
-        floor = floor_of(lines_of(served, asked), asked, served.replicas)
-        told = judge(structure, position, asked)
+        replica = replica_of(structure, asked)
+        floor, told = replica.floor, judge(structure, position, asked, replica)
         assert np.all(told.points.ttft_s >= floor.ttft_s)
         assert np.all(told.points.mean_tpot_s >= floor.tpot_s)
 
@@ -92,11 +86,9 @@ def test_no_evaluated_candidate_is_below_the_floor():
 def test_bounds_rule_out_only_what_evaluation_would_reject():
     tight = request(rates=(3000.0,), max_devices=8, level=ServiceLevel(0.1, 0.01, 95.0))
     for position, structure in enumerate(structures(tight)[0]):
-        told = judge(structure, position, tight)
-        served = served_of(structure, tight)
-        memory = memory_of(structure, served, grid(structure, tight), tight)
-        lines = replace(served, times=lines_of(served, tight))
-        everything = evaluate(structure, position, grid(structure, tight), tight, lines, memory.byte)
+        replica, candidates = replica_of(structure, tight), grid(structure, tight)
+        told = judge(structure, position, tight, replica)
+        everything = evaluate(structure, position, candidates, tight, replica, replica.memory(candidates).byte)
         fine = (everything.load < 1.0) & (everything.ttft_s <= 0.1) & (everything.tpot_s <= 0.01)
         assert told.evaluated + told.pruned == everything.size
         assert told.counts.get(Reason.RATE_FLOOR, 0) <= int((everything.load >= 1.0).sum())
@@ -107,7 +99,7 @@ def test_a_model_that_does_not_fit_is_never_evaluated():
     tiny = offer(dram=replace(offer().device.dram, capacity_byte=1.13e9))  # 0.9 of it less 1 GB: 17 MB
     asked = request(offers=(tiny,), lengths=Lengths(Empirical(np.full(3, 2000.0)), Empirical(np.full(3, 900.0))))
     asked = replace(asked, max_batch_tokens=(16384,))
-    told = judge(only(asked), 0, asked)
+    told = judge(only(asked), 0, asked, replica_of(only(asked), asked))
     assert told.evaluated == 0
     assert set(told.counts) == {Reason.MEMORY}
     assert told.misses[Reason.MEMORY].ratio > 1.0
@@ -115,11 +107,11 @@ def test_a_model_that_does_not_fit_is_never_evaluated():
 
 def test_lines_answer_for_the_workload_they_were_made_for():
     asked = request()
-    served = served_of(only(asked), asked)
-    lines = lines_of(served, asked)
+    replica = replica_of(only(asked), asked)
+    lines = replica.lines
     assert isinstance(lines, LineTimes)
     for batch in (1.0, 7.0, 40.0):
-        exact = served.times.decode_attention(np.array([batch]), 272.0)
+        exact = replica.exact.times.decode_attention(np.array([batch]), 272.0)
         np.testing.assert_allclose(lines.decode_attention(np.array([batch]), 0.0), exact, rtol=0.03)
 
 
@@ -137,8 +129,28 @@ def test_endless_queues_are_endless_at_every_percentile():
 
 def test_lines_of_short_prompts_are_made_too():
     asked = request(lengths=Lengths(Empirical(np.array([1.0])), Empirical(np.array([1.0]))))
-    served = served_of(only(asked), asked)
-    made = line_times(served.times, 600.0, 64.0, 1.0, 1.5)
+    made = line_times(replica_of(only(asked), asked).exact.times, 600.0, 64.0, 1.0, 1.5)
     assert np.all(np.isfinite(made.prefill_attention(1.0, np.array([1.0]), 0.0)))
-    told = judge(only(asked), 0, asked)
+    told = judge(only(asked), 0, asked, replica_of(only(asked), asked))
     assert told.evaluated > 0
+
+
+def test_two_pools_by_hand():
+    """A prefill pool serves prompts alone, a decode pool no prompts; the cache crosses the link between nodes."""
+    asked = request(rates=(2000.0,), pools=(Pools.DISAGGREGATED,), max_devices=2, level=ServiceLevel(1.0, 1.0, 95.0))
+    structure = only(asked)
+    # 256 tokens · 4 layers · 2 · 4 heads · 16 · 2 B, over 25 GB/s at 75 %, and 5 us
+    assert transfer_s(structure, asked) == pytest.approx(5e-6 + 256 * 4 * 2 * 4 * 16 * 2 / (25e9 * 0.75))
+    replica, candidates = replica_of(structure, asked), grid(structure, asked)
+    made, memory = replica.curves, replica.memory(candidates)
+    state = steady(structure, candidates, asked, replica.served, made, memory.byte)
+    # decode steps without prompts in them: TPOT is the step at batch r·n·t, below that of one pool under this rate
+    steps = 31.0
+    tpot = float(state.tpot_s.mean[0])
+    batch = max(2000.0 * steps * tpot, 1.0)
+    assert tpot == pytest.approx(float(np.interp(batch, made.batch, made.decode_s)), rel=1e-3)
+    # the slower pool saturates the whole
+    alone_s = float(np.interp(256.0, made.chunk, made.alone_s))
+    assert float(state.saturation_request_per_s[0]) <= 1.0 / alone_s
+    together = steady(only(request()), candidates, request(rates=(2000.0,)), replica.served, made, memory.byte)
+    assert tpot < float(together.tpot_s.mean[0])

@@ -78,7 +78,24 @@ def test_formats_that_a_device_cannot_compute_are_refused():
 
 
 @pytest.mark.parametrize("pools", list(Pools))
-def test_size_is_counted_without_making(pools):
-    structure = Structure(request().offers[0], Precision(), Parallelism(1, 1, 1, 1), pools)
-    asked = request(max_devices=5)
-    assert grid_size(structure, asked) == grid(structure, asked).size
+@pytest.mark.parametrize("changes", [{}, {"least_devices": 3}, {"fill": True}, {"max_devices": 1}])
+def test_size_is_counted_without_making(pools, changes):
+    for split in (Parallelism(1, 1, 1, 1), Parallelism(2, 1, 1, 1), Parallelism(4, 2, 1, 1)):
+        structure = Structure(request().offers[0], Precision(), split, pools)
+        asked = request(**{"max_devices": 5} | changes)
+        assert grid_size(structure, asked) == grid(structure, asked).size
+
+
+def test_two_pools_by_hand():
+    # of four replicas at most: 1+1, 1+2, 2+1, 1+3, 2+2, 3+1; the largest limits alone
+    structure = Structure(request().offers[0], Precision(), Parallelism(1, 1, 1, 1), Pools.DISAGGREGATED)
+    made = grid(structure, request(max_devices=4))
+    assert sorted(zip(made.prefill_replicas, made.replicas, strict=True)) == [
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 1),
+        (2, 2),
+        (3, 1),
+    ]
+    assert set(made.max_sequence) == {64.0} and set(made.max_batch_token) == {512.0}
