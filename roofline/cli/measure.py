@@ -13,13 +13,64 @@ if TYPE_CHECKING:
     from ..measure.session import Progress
     from ..model import Model
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer()
 
 Quick = Annotated[bool, typer.Option("--quick", help="Fewer shapes and repeats: under a minute.")]
 DeviceName = Annotated[str, typer.Option("--device", help="cpu, or cuda (with torch).")]
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+
+
+@app.callback(invoke_without_command=True)
+def few_command(
+    context: typer.Context,
+    shots: Annotated[int | None, typer.Option("--shots", help="Measure this many single kernels, such as 60.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the records to this .json file.")] = None,
+    device: DeviceName = "cpu",
+    library: Annotated[str, typer.Option("--library", help="numpy or torch.")] = "torch",
+    profile: Annotated[str, typer.Option("--profile", help="Name of the profile that the records belong to.")] = "host",
+    dtype: Annotated[str | None, typer.Option("--dtype", help="fp32, bf16 or fp16 [cpu fp32, cuda bf16].")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the drawn shapes [a fresh one, recorded].")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads; all CPUs unless given.")] = None,
+) -> None:
+    """Run kernels on this machine, and write what was seen as records or as a hardware profile.
+
+    With --shots and no command: a few single kernels, a third each of products, prompt attention and decode attention,
+    for `roofline calibrate RECORDS --device PROFILE --like RELATIVE --fit-fraction 0.8`.
+    """
+    from ..io.datasets.own import write
+    from ..io.files import require_writable
+    from ..measure.session import DEVICES, Request, measure_few
+
+    if context.invoked_subcommand is not None:
+        if shots is not None:
+            raise RooflineError(f"shots: `measure {context.invoked_subcommand}` takes none. Leave the command out.")
+        return
+    if shots is None:
+        typer.echo(context.get_help())
+        return
+    if output is None:
+        raise RooflineError("output: where to write the records is not given. Give -o FILE.json.")
+    _choice("device", device, DEVICES)
+    require_writable(output)
+    request = Request(
+        library=library,
+        device=device,
+        profile=profile,
+        quick=True,
+        threads=threads,
+        activations=dtype or ("bf16" if device == "cuda" else "fp32"),
+        seed=fresh_seed() if seed is None else seed,
+    )
+    with progress() as tell:
+        file = measure_few(request, shots, tell)
+    write(output, file)
+    where = file.environment.accelerator or file.environment.cpu_model
+    typer.echo(f"{output}: {len(file.records)} records of {library} on {where}, seed {file.seed}.")
+    if file.interrupted:
+        typer.echo("interrupted: the file holds what was measured until then.", err=True)
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command("host")

@@ -98,6 +98,31 @@ balanced). `payload_byte`: the whole buffer, as in kernels.collective. `node_siz
 `read_byte`, `write_byte`: per row. `copies`: independent products of one call.
 """
 
+_STEPS_OF_FAMILY: Mapping[Family, str] = {
+    Family.GEMM: (
+        "qkv_proj q_proj k_proj v_proj o_proj gate_up_proj up_proj down_proj shared_gate_up_proj shared_up_proj "
+        "shared_down_proj router shared_gate lm_head pooler embedding_in_proj embedding_out_proj attention_scores "
+        "attention_values q_a_proj q_b_proj kv_a_proj kv_b_proj q_absorb v_absorb"
+    ),
+    Family.MOE: "experts experts_gate_up experts_up experts_down",
+    Family.NORM: (
+        "attention_norm mlp_norm attention_output_norm mlp_output_norm qk_norm q_a_norm kv_a_norm embedding_norm "
+        "final_norm"
+    ),
+    Family.ACTIVATION: "activation shared_activation experts_activation",
+    Family.RESIDUAL: "attention_residual mlp_residual shared_sum experts_sum",
+    Family.COPY: "kv_append head_concat",
+    Family.SAMPLING: "sampling route_topk",
+    Family.ROPE: "rope",
+    Family.EMBEDDING: "embedding",
+    Family.MASK: "scale_mask",
+    Family.SOFTMAX: "softmax",
+    Family.PREFILL_ATTENTION: "attention",
+}
+
+FAMILY_OF_STEP = {step: family for family, steps in _STEPS_OF_FAMILY.items() for step in steps.split()}
+"""What kind of record each step gives; a sliding window adds `_sliding` to the names of attention's inner steps."""
+
 MAY_BE_ZERO = frozenset({"context", "new_token", "decode_sequences", "decode_context", "routing_exponent", "read_byte"})
 """Dimensions for which zero is a size; every other one is positive."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import unknown
 from ..io.datasets.own import Measurement
-from ..io.records import Family
+from ..io.records import FAMILY_OF_STEP, Family
 from ..model import Attention, Layer, Model, Moe
 from ..workload import Precision
 from .library import Elementwise, Library
@@ -17,31 +17,6 @@ from .steps import Form, LayerRun, ModelRun, StepShape, prepare
 from .tape import Counter, Executed, Runner
 from .timer import Budget, Clock, Samples, time_call
 from .weights import Source, layer_weights, make_cache
-
-_STEPS_OF_FAMILY: Mapping[Family, str] = {
-    Family.GEMM: (
-        "qkv_proj q_proj k_proj v_proj o_proj gate_up_proj up_proj down_proj shared_gate_up_proj shared_up_proj "
-        "shared_down_proj router shared_gate lm_head pooler embedding_in_proj embedding_out_proj attention_scores "
-        "attention_values q_a_proj q_b_proj kv_a_proj kv_b_proj q_absorb v_absorb"
-    ),
-    Family.MOE: "experts experts_gate_up experts_up experts_down",
-    Family.NORM: (
-        "attention_norm mlp_norm attention_output_norm mlp_output_norm qk_norm q_a_norm kv_a_norm embedding_norm "
-        "final_norm"
-    ),
-    Family.ACTIVATION: "activation shared_activation experts_activation",
-    Family.RESIDUAL: "attention_residual mlp_residual shared_sum experts_sum",
-    Family.COPY: "kv_append head_concat",
-    Family.SAMPLING: "sampling route_topk",
-    Family.ROPE: "rope",
-    Family.EMBEDDING: "embedding",
-    Family.MASK: "scale_mask",
-    Family.SOFTMAX: "softmax",
-    Family.PREFILL_ATTENTION: "attention",
-}
-
-FAMILY_OF_STEP = {step: family for family, steps in _STEPS_OF_FAMILY.items() for step in steps.split()}
-"""What kind of record each step gives; a sliding window adds `_sliding` to the names of attention's inner steps."""
 
 DRAM_FACTOR = 2.0
 """Operands count as cold when their copies together are this many times the last-level cache."""
@@ -119,7 +94,7 @@ def measure_case(case: Case, library: Library, settings: Settings, seen: set[Any
         call, copies, recorded = repeated(executed, library, settings)
         clock = settings.eager_clock if name in WAITS_FOR_HOST else settings.clock
         samples = time_call(call, settings.budget, clock, turn=clock.turn(copies))
-        yield _record(executed.name, family, dims, library, settings, recorded, samples)
+        yield record_of(executed.name, family, dims, library, settings, recorded, samples)
 
 
 def _is_view(executed: Executed, library: Library) -> bool:
@@ -210,7 +185,7 @@ def repeated(
     return call, copies, recorded
 
 
-def _record(
+def record_of(
     step: str,
     family: Family,
     dims: Mapping[str, float],
@@ -219,6 +194,7 @@ def _record(
     copies: float | None,
     samples: Samples,
 ) -> Measurement:
+    """The record of `samples`; `copies`: of operands that took turns, None where they came from DRAM."""
     low, high = samples.interval_s
     return Measurement(
         family=family.value,
@@ -259,7 +235,7 @@ def measure_layer(case: Case, library: Library, settings: Settings) -> Measureme
         return layers[index % copies].execute(tape, x)
 
     samples = time_call(call, settings.budget, settings.whole_clock, turn=settings.whole_clock.turn(copies))
-    return _record(case.model.name, Family.LAYER, _step_dims(case.shape), library, settings, recorded, samples)
+    return record_of(case.model.name, Family.LAYER, _step_dims(case.shape), library, settings, recorded, samples)
 
 
 def measure_model(model: Model, form: Form, shape: StepShape, library: Library, settings: Settings) -> Measurement:
@@ -277,7 +253,7 @@ def measure_model(model: Model, form: Form, shape: StepShape, library: Library, 
 
     samples = time_call(call, settings.budget, settings.whole_clock)
     cold = byte >= DRAM_FACTOR * settings.cache_byte
-    return _record(model.name, Family.MODEL, _step_dims(shape), library, settings, None if cold else 1.0, samples)
+    return record_of(model.name, Family.MODEL, _step_dims(shape), library, settings, None if cold else 1.0, samples)
 
 
 def _tokens(library: Library, model: Model, shape: StepShape) -> Any:

@@ -20,6 +20,7 @@ from .library import Library
 from .machine import sizes, this_cpu, this_gpu
 from .microbench import Bench, Rate, rates
 from .numpy_executor import NumpyLibrary
+from .shots import ACCELERATOR, FAMILIES, PROCESSOR, draw_shots, measure_shots
 from .steps import Form, StepShape
 from .timer import QUICK, Budget, Clock, EventClock, Samples, SweptClock, WallClock, visit
 from .torch_executor import TorchLibrary, require_torch
@@ -155,22 +156,47 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
 
     Errors: RooflineError for a request that this machine cannot serve.
     """
+    forms = FORMS.get(request.library, ())
+
+    def visits(library: Library, settings: Settings) -> Iterable[Visit]:
+        if model is None:
+            return _drawn(library, settings, forms, request, tell)
+        return enumerate(_of_model(model, library, settings, forms, request.quick, tell))
+
+    return _run(request, visits, ROUNDS if model is None else 1, None if model else request.seed)
+
+
+def measure_few(request: Request, count: int, tell: Progress = silent) -> RecordFile:
+    """Records of `count` single kernels drawn by the request's seed (see shots), until Ctrl-C: what it takes to
+    calibrate a device like another. Errors: RooflineError for a request that this machine cannot serve.
+    """
+    if count < len(FAMILIES):
+        raise RooflineError(f"shots: {count} is not accepted. Accepted: {len(FAMILIES)} or more kernels to measure.")
+    shots = draw_shots(count, ACCELERATOR if request.device == "cuda" else PROCESSOR, request.seed)
+
+    def visits(library: Library, settings: Settings) -> Iterator[Visit]:
+        for number, shot in enumerate(shots):
+            tell(number, count, f"{shot.family}")
+            yield from ((number, record) for record in measure_shots((shot,), library, settings))
+        tell(count, count, "")
+
+    return _run(request, visits, 1, request.seed)
+
+
+def _run(
+    request: Request, visits: Callable[[Library, Settings], Iterable[Visit]], rounds: int, seed: int | None
+) -> RecordFile:
     activations = dtype_named("dtype", request.activations, FORMATS)
     weights = dtype_named("weights", request.weights, (Dtype.INT8,)) if request.weights else None
     chosen = target(request.library, request.device, activations, weights)
     threads = len(cores()) if request.threads is None else request.threads
     bind(cores(), threads)
     chosen.library.use_threads(threads)
-    matrices, rounds = weights or activations, ROUNDS if model is None else 1
+    matrices = weights or activations
     settings = _settings(request, chosen, Precision(matrices, matrices, activations, activations), rounds)
     state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
-    forms = FORMS[request.library]
-    if model is None:
-        visits = _drawn(chosen.library, settings, forms, request, tell)
-    else:
-        visits = enumerate(_of_model(model, chosen.library, settings, forms, request.quick, tell))
-    found, interrupted = kept(visits)
-    return RecordFile(SCHEMA, state, joined(found), interrupted, None if model else request.seed)
+    found, interrupted = kept(visits(chosen.library, settings))
+    return RecordFile(SCHEMA, state, joined(found), interrupted, seed)
 
 
 def _settings(request: Request, chosen: Target, precision: Precision, rounds: int) -> Settings:

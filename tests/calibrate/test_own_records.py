@@ -257,6 +257,7 @@ def test_two_machines(tmp_path):
         ({"samples_s": (0.0,) * 5, "median_s": 0.0}, "zero, negative"),
         ({"samples_s": (-1e-6,) * 5, "median_s": -1e-6}, "negative"),
         ({"family": "gem"}, "unknown family"),
+        ({"step": "up_prj"}, "unknown step 'up_prj'; did you mean 'up_proj'"),
         ({"dims": {"m": 1.0}}, "needs the dimensions"),
     ],
 )

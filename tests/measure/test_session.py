@@ -13,10 +13,9 @@ from roofline.io.datasets.own import read as read_own
 from roofline.io.datasets.source import Source
 from roofline.io.profile_lint import lint_profile
 from roofline.io.profiles import load_device, load_profile
-from roofline.io.records import DIMENSIONS, Family
+from roofline.io.records import DIMENSIONS, FAMILY_OF_STEP, Family
 from roofline.measure import environment, session
 from roofline.measure.campaign import (
-    FAMILY_OF_STEP,
     Case,
     Settings,
     check_steps,

@@ -16,7 +16,7 @@ from ...errors import RooflineError, clip, nearest
 from ...structs import Dtype
 from ...timing.loop import BenchmarkLoop
 from ..files import write_text
-from ..records import DIMENSIONS, Family, Precision, Refused
+from ..records import DIMENSIONS, FAMILY_OF_STEP, Family, Precision, Refused
 from .source import Result, Source, Table, build, join
 
 SCHEMA = "roofline.records/1"
@@ -176,6 +176,10 @@ def _defect(record: Measurement) -> str | None:
     if record.family not in list(Family):
         match = nearest(record.family, [family.value for family in Family])
         return f"unknown family {clip(record.family)}" + (f"; did you mean {match!r}?" if match else "")
+    step = record.step.removesuffix("_sliding")
+    if record.family not in (Family.LAYER, Family.MODEL) and step not in FAMILY_OF_STEP:
+        match = nearest(step, list(FAMILY_OF_STEP))
+        return f"unknown step {clip(record.step)}" + (f"; did you mean {match!r}?" if match else "")
     missing = set(DIMENSIONS[Family(record.family)]) ^ set(record.dims)
     if missing:
         return f"{record.family} needs the dimensions {', '.join(DIMENSIONS[Family(record.family)])}"
