@@ -1,10 +1,10 @@
 """The Python face: names, paths and plain numbers in, one Prediction out."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .io.prices import load_site
 from .io.profiles import Target, load_target
 from .outcome import Case
 from .prediction import Prediction, predict_case
+from .serve import SETTINGS, asked_of, backend_of, is_asked
 from .structs import Dtype
 from .workload import AttentionKind, Parallelism, Precision, Scenario
 
@@ -159,32 +160,94 @@ def case_of(
     return Case(loaded.model, target.device, load_calibration(target, backend), scenario, site)
 
 
-Arguments = ParamSpec("Arguments")
+def predict(
+    model: str | Path | LoadedModel,
+    device: str | Target,
+    *,
+    concurrency: int | None = None,
+    rate: float | None = None,
+    cv: float | None = None,
+    input_cv: float | None = None,
+    output_cv: float | None = None,
+    engine: str | None = None,
+    max_batch_tokens: int | None = None,
+    max_sequences: int | None = None,
+    prefix_hit: float | None = None,
+    disaggregated: str | None = None,
+    draft_tokens: int | None = None,
+    acceptance: float | None = None,
+    draft: str | None = None,
+    **settings: Any,
+) -> Prediction:
+    """The Prediction for `model` on `device`; `settings` as case_of takes them (batch, input, output, tp, weights, …).
+
+    With `concurrency` (clients, each sending its next request when the last is answered) or `rate` (requests per
+    second, `cv` the coefficient of variation of the times between them), `serving` has the steady state under that
+    traffic: on `engine` (vllm, sglang, trtllm or a .toml), under its limits or `max_batch_tokens` and `max_sequences`;
+    lengths vary by `input_cv` and `output_cv`; `prefix_hit` of the prompt tokens are cached; `disaggregated` as in
+    "2P4D"; `draft_tokens` per step by the model `draft` (None: at no cost), each accepted with `acceptance`.
+    Errors: RooflineError for anything not understood, InfeasibleError where the shapes do not divide or memory does
+    not hold one request.
+    """
+    given = {name: value for name, value in locals().items() if name in SETTINGS}
+    if not is_asked(given):
+        return predict_case(case_of(model, device, **settings))
+    from .serving.deployed import service_of  # what a plain prediction does without
+
+    name, count = split_device(device) if isinstance(device, str) else (device, None)
+    target = name if isinstance(name, Target) else load_target(name)
+    asked = asked_of(given, target)
+    backend = backend_of(asked, target, settings.get("backend"))
+    spread = settings if asked.pools is None else _pooled(settings, count, sum(asked.pools))
+    case = case_of(model, device, **{**spread, "backend": backend})
+    service = service_of(case.model, case.device, case.calibration, case.scenario, asked)
+    return replace(predict_case(case), serving=service, not_modelled=SERVED_NOT_MODELLED)
 
 
-def _predicting(case: Callable[Arguments, Case]) -> Callable[Arguments, Prediction]:
-    @wraps(case)
-    def predict(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Prediction:
-        return predict_case(case(*args, **kwargs))
+SERVED_NOT_MODELLED = (
+    "power and clock throttling: energy is at rated power, an upper bound",
+    "preemption and recomputation when the KV cache runs full",
+    "imbalance of experts, of replicas, and of lengths that go together",
+    "front ends that cannot keep up with the devices",
+    "conversion of quantised weights",
+    "LoRA",
+)
+"""What a prediction under traffic leaves out."""
 
-    predict.__name__ = predict.__qualname__ = "predict"
-    predict.__doc__ = (case.__doc__ or "").replace("The Case for", "The Prediction for", 1)
-    return predict
 
+def _pooled(settings: Mapping[str, Any], count: int | None, replicas: int) -> dict[str, Any]:
+    """`settings` with a replica for each of two pools' members.
 
-predict = _predicting(case_of)
+    Errors: RooflineError where the devices do not divide so, or flags contradict each other.
+    """
+    if settings.get("dp") not in (None, 1, replicas):
+        raise RooflineError(
+            f"dp, disaggregated: {settings['dp']} replicas contradict {replicas} in two pools. Leave --dp out."
+        )
+    worker = whole("pp", settings.get("pp") or 1) * whole("tp", settings.get("tp") or 1)
+    if count is not None and count % replicas:
+        raise RooflineError(
+            f"disaggregated: {count} devices do not divide by the {replicas} replicas of both pools. Give "
+            f"DEVICE:{worker * replicas}, or other pools."
+        )
+    return {**settings, "dp": replicas}
 
 
 def predict_each(
-    model: str, device: str, numbers: Mapping[str, Sequence[int | None]], names: Mapping[str, str | None]
+    model: str,
+    device: str,
+    numbers: Mapping[str, Sequence[int | None]],
+    names: Mapping[str, str | None],
+    service: Mapping[str, Any] | None = None,
 ) -> Iterator[Prediction | InfeasibleError]:
     """One Prediction for every combination of the lists in `numbers` (the numeric arguments of `predict`), in order.
 
+    `service`: the settings of a service under traffic that `predict` takes, the same for all.
     A combination that the model or the device does not allow gives the InfeasibleError instead: the others still count.
     """
     loaded = load_model(model)
     for values in product(*numbers.values()):
-        settings: dict[str, Any] = {**dict(zip(numbers, values, strict=True)), **names}
+        settings: dict[str, Any] = {**dict(zip(numbers, values, strict=True)), **names, **(service or {})}
         try:
             yield predict(loaded, device, **settings)
         except InfeasibleError as error:

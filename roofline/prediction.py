@@ -14,6 +14,7 @@ from .errors import RooflineError
 from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
 from .outcome import Case, bound_index, outcome, rates_used
+from .service import Service
 from .structs import STORED_BYTE, Number
 from .timing import BOUNDS, Bound, Calibration, Outside, StepTime
 from .workload import Precision, Scenario
@@ -97,7 +98,8 @@ class Prediction:
 
     `tpot_s` is the decode step at mid-generation (its time is close to affine in context). Encoders have no decode:
     their `tpot_s`, `decode` and what follows from them are None. `input_cost` is that of prefill, `output_cost` that of
-    decode steps; their money is None where no price is known.
+    decode steps; their money is None where no price is known. `serving`: the
+    steady state under traffic, where that was asked for.
     """
 
     case: Case
@@ -118,6 +120,7 @@ class Prediction:
     output_cost: TokenCost | None
     not_modelled: tuple[str, ...]
     assumptions: tuple[str, ...]
+    serving: Service | None = None
 
     @property
     def model(self) -> Model:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "roofline"
 
 LAYERS = (
     {"errors", "structs"},
-    {"device", "model", "cost", "workload", "economics", "trace"},
+    {"device", "model", "cost", "workload", "economics", "service", "trace"},
     {"kernels", "parameters"},
     {"timing"},
     {"transformer"},
@@ -30,7 +30,8 @@ SIDE = {
     "measure": {"kernels", "io", "transformer"},
     "calibrate": {"io", "kernels", "timing", "transformer"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
-    "api": {"io"}.union(*LAYERS),
+    "api": {"io", "serve"}.union(*LAYERS),
+    "serve": {"io", "serving"},
     "planner": {"io", "api"}.union(*LAYERS),
     "alternatives": {"io", "api"}.union(*LAYERS),
     "comparison": {"api", "prediction", "io"},

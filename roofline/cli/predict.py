@@ -13,6 +13,7 @@ from ..api import predict_each, split_device
 from ..errors import InfeasibleError, RooflineError
 from ..io.files import write_text
 from ..report.record import prediction_record
+from ..serve import SETTINGS
 from .options import takes_scenario
 from .scenario import Request
 from .screen import detail_tables, first_screen, summary_table
@@ -21,9 +22,28 @@ if TYPE_CHECKING:
     from ..prediction import Prediction
 
 
+def _served(text: str, metavar: str = "N") -> Any:
+    return typer.Option(help=text, show_default=False, metavar=metavar, rich_help_panel="Under traffic")
+
+
 @takes_scenario
 def predict_command(
     asked: Request,
+    concurrency: Annotated[
+        str | None, _served("Clients, each sending its next request when answered: serve them.")
+    ] = None,
+    rate: Annotated[str | None, _served("Requests per second that arrive: serve them.", "X")] = None,
+    cv: Annotated[str | None, _served("Variation of the times between arrivals [1: Poisson].", "X")] = None,
+    input_cv: Annotated[str | None, _served("Variation of prompt lengths, lognormal [0].", "X")] = None,
+    output_cv: Annotated[str | None, _served("Variation of output lengths, lognormal [0].", "X")] = None,
+    engine: Annotated[str | None, _served("vllm, sglang, trtllm or a .toml [vllm].", "NAME|FILE")] = None,
+    max_batch_tokens: Annotated[str | None, _served("Token budget of a step [the engine's].")] = None,
+    max_sequences: Annotated[str | None, _served("Sequences that run at once [the engine's].")] = None,
+    prefix_hit: Annotated[str | None, _served("Share of prompt tokens in the prefix cache [0].", "X")] = None,
+    disaggregated: Annotated[str | None, _served("Replicas that prefill and that decode: 2P4D.", "xPyD")] = None,
+    draft_tokens: Annotated[str | None, _served("Tokens drafted per step (speculative decoding).")] = None,
+    acceptance: Annotated[str | None, _served("Probability that a drafted token is accepted.", "X")] = None,
+    draft: Annotated[str | None, _served("Model that drafts [none: drafts cost nothing].", "MODEL")] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Add the table of every kernel.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every kernel of every prediction to a CSV file.")] = None,
@@ -32,10 +52,12 @@ def predict_command(
     """Predict prefill and decode of MODEL on DEVICE: time, bottleneck, memory, energy and money."""
     if csv is not None and html is not None and csv.absolute() == html.absolute():
         raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
+    given = locals()
+    service = {name: given[name] for name in SETTINGS}
     command = shlex.join(["roofline", *sys.argv[1:]])
     records, refused = [], []
     single = math.prod(map(len, asked.numbers.values())) == 1
-    for found in predict_each(asked.model, asked.device, asked.numbers, asked.names):
+    for found in predict_each(asked.model, asked.device, asked.numbers, asked.names, service):
         if isinstance(found, InfeasibleError):
             refused.append(found)
         elif single and (json_ or html is not None):
@@ -66,8 +88,13 @@ def predict_command(
             typer.echo(f"wrote {path}", err=True)
     for reason in dict.fromkeys(map(str, refused)):
         typer.echo(f"left out, infeasible: {reason}", err=True)
-    if refused or not all(record["fits"] for record in records):
+    if refused or not all(record["fits"] and not _saturated(record) for record in records):
         raise typer.Exit(1)
+
+
+def _saturated(record: dict[str, Any]) -> bool:
+    """Whether a service was asked for and requests arrive faster than they can be served."""
+    return bool(record["serving"] and record["serving"]["saturated"])
 
 
 def full_record(found: "Prediction", command: str, model: str, device: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def working() -> Iterator[Callable[[str], None]]:
 
 def first_screen(record: Record) -> str:
     """The first screen of one prediction record, under 25 lines of text."""
-    return "\n".join(line for part in (_head, _times, _memory, _verdict, _top, _next, _limits) for line in part(record))
+    parts = (_head, _service, _times, _memory, _verdict, _top, _next, _limits)
+    return "\n".join(line for part in parts for line in part(record))
 
 
 def summary_table(records: Sequence[Record]) -> str:
@@ -97,6 +98,17 @@ def rendered(table: Any, width: int = WIDTH) -> str:
 def _head(record: Record) -> Iterator[str]:
     yield from scenario_lines(record)
     yield ""
+
+
+def _service(record: Record) -> Iterator[str]:
+    """Under traffic: the steady state first, and what follows as the static batch that it is."""
+    if record["serving"] is None:
+        return
+    from .service_screen import service_lines
+
+    yield from service_lines(record, WIDTH)
+    yield ""
+    yield f"The same as one static batch of {record['scenario']['batch']:,}:"
 
 
 def scenario_lines(record: Record) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -9,6 +10,7 @@ from ..device import Device
 from ..economics import TokenCost
 from ..outcome import Case
 from ..prediction import Phase, Prediction
+from ..service import Service
 
 if TYPE_CHECKING:
     from ..structs import Array
@@ -158,6 +160,38 @@ def _curve(found: "BatchCurve") -> dict[str, Any]:
     }
 
 
+SERVICE_COVERAGE = 0.8
+"""Share of served measurements that the band of a service holds."""
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+def service_record(service: Service) -> dict[str, Any]:
+    """The steady state under traffic. Times that have no bound (above saturation) are null."""
+    times = {
+        name: {key: _finite(value) for key, value in asdict(getattr(service, name)).items()}
+        for name in ("ttft_s", "tpot_s", "itl_s", "queue_s")
+    }
+    shown = asdict(service) | times | {"settings": dict(service.settings)}
+    curve = {key: value if key == "quantity" else [_finite(x) for x in value] for key, value in shown["curve"].items()}
+    band = {
+        "coverage": SERVICE_COVERAGE,
+        "ttft_s": _band(service.ttft_s.mean, service.ttft_band),
+        "tpot_s": _band(service.tpot_s.mean, service.tpot_band),
+        "summary": service.band_source,
+    }
+    for name in ("ttft_band", "tpot_band", "band_source"):
+        del shown[name]
+    return shown | {"curve": curve, "band": band, "assumptions": list(service.assumptions)}
+
+
+def _band(mean_s: float, band: tuple[float, float]) -> list[float] | None:
+    """The ends of the band of a mean time; None where it has no bound."""
+    return [mean_s * end for end in band] if isfinite(mean_s) else None
+
+
 def prediction_record(
     prediction: Prediction,
     command: str = "",
@@ -225,6 +259,7 @@ def prediction_record(
             "dram_byte_per_s": dram.bandwidth_byte_per_s,
             "levels": _levels(device),
         },
+        "serving": None if prediction.serving is None else service_record(prediction.serving),
         "decode_map": None if decode_map is None else _map(decode_map),
         "batch_curve": None if batch_curve is None else _curve(batch_curve),
         "not_modelled": list(prediction.not_modelled),

@@ -10,7 +10,7 @@ STEPS = 7
 """Evaluations of the function between the ends: the smooth, nearly straight functions here need five."""
 
 
-def root_between(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
+def root_between(function: Callable[[Array], Array], low: Array, high: Array, steps: int = STEPS) -> Array:
     """A zero of `function`, elementwise, where it is positive at `low` and not at `high`; an end where it is not so.
 
     Regula falsi with the Illinois modification (Dowell and Jarratt, BIT 11, 1971): the value at an end that stays twice
@@ -22,7 +22,7 @@ def root_between(function: Callable[[Array], Array], low: Array, high: Array) ->
     right = np.where(at_left > 0.0, right, left)
     left = np.where(at_right < 0.0, left, right)
     middle, before = left, np.zeros(left.shape)
-    for _ in range(STEPS):
+    for _ in range(steps):
         slope = at_right - at_left
         middle = np.where(inside, right - at_right * (right - left) / np.where(slope < 0.0, slope, -1.0), right)
         value = function(middle)

@@ -62,7 +62,7 @@ class Found:
     by_memory: Array
 
 
-def finished(found: Found, load: Load, replicas: float, transfer_s: Number = 0.0) -> SteadyState:
+def finished(found: Found, load: Load, replicas: Number, transfer_s: Number = 0.0) -> SteadyState:
     """The SteadyState of `replicas` that each do as `found`, with percentiles."""
     cycle, costs, host = found.cycle, found.cycle.costs, load.served.engine.host
     prompt, output, slots = load.prompt + load.cached, load.output, found.slots
