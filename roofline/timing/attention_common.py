@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -37,6 +38,22 @@ class Tile:
     short_up_to_row: float = 0.0
     short_row: float = MATRIX_ROW
     short_column: float = 128.0
+
+
+class CacheParameters(Protocol):
+    """What the attention models' parameters say of the last-level cache and of DRAM."""
+
+    @property
+    def dram_fraction(self) -> float:
+        """Fraction of the DRAM bandwidth that streaming reaches."""
+
+    @property
+    def cache_fraction(self) -> float:
+        """Share of the last-level cache that keeps operands."""
+
+    @property
+    def cache_byte_per_clock(self) -> float:
+        """Rate of that cache, bytes per compute unit and clock."""
 
 
 Tiles = tuple[Tile, ...]
@@ -80,8 +97,17 @@ def cached_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Arra
     return np.asarray(1.0 / (1.0 + np.power(working_set_byte / np.maximum(usable_cache_byte, 1.0), 3.0)))
 
 
-def second_per_byte(hit: Array, dram_fraction: float, cache_byte_per_clock: float, chip: Chip) -> Array:
-    """Seconds per byte where the share `hit` comes from the last-level cache and the rest from DRAM."""
-    dram_s = 1.0 / (dram_fraction * chip.dram_byte_per_s)
-    cache_s = 1.0 / (cache_byte_per_clock * chip.unit_count * chip.clock_hz)
-    return (1.0 - hit) * dram_s + hit * cache_s
+def second_per_byte(
+    operand_byte: Array, other_byte: Number, copies: Array, fitted: CacheParameters, chip: Chip
+) -> Array:
+    """Seconds per byte of a working set of `copies` of the large operand (keys and values) and `other_byte`.
+
+    The share that the last-level cache keeps from one execution to the next comes at its rate, the rest at DRAM's. What
+    would be kept if there were one copy (and is not, as in a step of a model) comes no faster than it would be then.
+    """
+    usable_byte = fitted.cache_fraction * chip.cache_byte
+    kept = cached_fraction(copies * operand_byte + other_byte, usable_byte)
+    fits = cached_fraction(operand_byte + other_byte, usable_byte)
+    dram_s = 1.0 / (fitted.dram_fraction * chip.dram_byte_per_s)
+    cache_s = 1.0 / (fitted.cache_byte_per_clock * chip.unit_count * chip.clock_hz)
+    return (1.0 - fits) * dram_s + kept * cache_s + (fits - kept) * max(dram_s, cache_s)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..device import Link
 from ..errors import InfeasibleError, RooflineError
@@ -84,8 +85,9 @@ class RingParameters:
 class DirectParameters:
     """A custom all-reduce over peer memory: one-shot (everyone reads everything) or two-shot (scatter, then gather).
 
-    Kernel facts: the payloads from which groups of four and of eight take two shots (a pair never does) and
-    `limit_byte`, from which NCCL (`beyond`) takes over. Source: vLLM, csrc/custom_all_reduce.cuh.
+    Kernel facts: the payloads from which groups of four and of eight take two shots (a pair never does), and where NCCL
+    (`beyond`) takes over: from `limit_byte` on, in groups of more than `largest_group`, and across nodes.
+    Source: vLLM, csrc/custom_all_reduce.cuh and distributed/device_communicators/custom_all_reduce.py.
     """
 
     launch_s: float = _time(4.6e-6, low=1e-6, high=3e-5, meaning="kernel start and barrier")
@@ -101,6 +103,7 @@ class DirectParameters:
     two_shot_from_4: float = 512.0 * 1024.0
     two_shot_from_8: float = 256.0 * 1024.0
     limit_byte: float = 8.0 * 2**20
+    largest_group: float = 8.0
     beyond: RingParameters = field(default_factory=RingParameters)
 
 
@@ -142,7 +145,8 @@ def collective_time(
         case RingParameters():
             wire_s, copy_s, fixed_s = _ring(kind, local_payload, local, intra, parameters, switch_reduces)
         case DirectParameters():
-            wire_s, copy_s, fixed_s = _direct(kind, local_payload, local, intra, parameters, switch_reduces)
+            served = (nodes <= 1.0) & (group <= parameters.largest_group) & (payload < parameters.limit_byte)
+            wire_s, copy_s, fixed_s = _direct(kind, local_payload, local, intra, parameters, switch_reduces, served)
     share = sent_share(kind, np.maximum(local, 1.0))
     if kind is CollectiveKind.ALL_REDUCE:
         ring = parameters if isinstance(parameters, RingParameters) else parameters.beyond
@@ -233,9 +237,17 @@ def _peer_to_peer(
 
 
 def _direct(
-    kind: CollectiveKind, payload: Array, group: Array, intra: Link, given: DirectParameters, switch_reduces: Number
+    kind: CollectiveKind,
+    payload: Array,
+    group: Array,
+    intra: Link,
+    given: DirectParameters,
+    switch_reduces: Number,
+    served: NDArray[np.bool_],
 ) -> tuple[Array, Array, Array]:
-    """Wire, copy and fixed time of a custom all-reduce: one shot reads N-1 payloads, two shots move 2(N-1)/N."""
+    """Wire, copy and fixed time of a custom all-reduce: one shot reads N-1 payloads, two shots move 2(N-1)/N. Those of
+    NCCL where it is not `served`.
+    """
     if kind is not CollectiveKind.ALL_REDUCE:
         raise RooflineError(f"collective: the custom kernel only reduces (all_reduce), not {kind.value}; use NCCL's.")
     bandwidth, peers = intra.bandwidth_byte_per_s, group - 1.0
@@ -248,8 +260,7 @@ def _direct(
     fixed_s = start_s + np.where(two, given.second_s * np.log2(group), 0.0)
     ring = _ring(kind, payload, group, intra, given.beyond, switch_reduces)
     direct = (np.where(two, two_shot_s, one_shot_s), np.zeros(payload.shape), fixed_s)
-    beyond = payload >= given.limit_byte
-    wire, copy, fixed = (np.where(beyond, far, near) for far, near in zip(ring, direct, strict=True))
+    wire, copy, fixed = (np.where(served, near, far) for far, near in zip(ring, direct, strict=True))
     return wire, copy, fixed
 
 

@@ -16,7 +16,6 @@ from .attention_common import (
     MATRIX_ROW,
     Tile,
     Tiles,
-    cached_fraction,
     power_norm,
     rounded_waves,
     second_per_byte,
@@ -279,8 +278,7 @@ class _Formula:
 
         kv_moved_byte = 2.0 * sequences * kv_heads * shape.seen * head_dim * kv_byte
         query_byte = 2.0 * QUERY_BYTE * sequences * heads * head_dim
-        hit = cached_fraction(copies * kv_moved_byte, fitted.cache_fraction * chip.cache_byte)
-        byte_s = second_per_byte(hit, fitted.dram_fraction, fitted.cache_byte_per_clock, chip)
+        byte_s = second_per_byte(kv_moved_byte, 0.0, copies, fitted, chip)
         combine_s = (walk.split > 1.0) * (fitted.combine_s + fitted.split_s * walk.split + walk.partial_byte * byte_s)
         compute_s, memory_s = walk.compute_s, kv_moved_byte * byte_s
         overhead_s = fitted.launch_s + query_byte * byte_s + combine_s + walk.extra_s

@@ -142,9 +142,7 @@ class _Formula:
         rounds = np.clip(group * decode_sequences / chip.unit_count, 1.0, group)
         met = cached_fraction(decode_byte / kv_heads, fitted.shared_fraction * chip.cache_byte)
         moved_byte = chunk_byte + query_byte + decode_byte * (1.0 + (rounds - 1.0) * (1.0 - met))
-        working_set = copies * (decode_byte + chunk_byte) + query_byte
-        hit = cached_fraction(working_set, fitted.cache_fraction * chip.cache_byte)
-        memory_s = moved_byte * second_per_byte(hit, fitted.dram_fraction, fitted.cache_byte_per_clock, chip)
+        memory_s = moved_byte * second_per_byte(decode_byte + chunk_byte, query_byte, copies, fitted, chip)
 
         pairs = prompts * causal_pair_count(new_token, context, window) + decode_sequences * decode_key
         flop = FLOP_PER_FMA * 2.0 * heads * head_dim * pairs

@@ -12,7 +12,6 @@ from .attention_common import (
     WAVE_ROUNDING,
     Tile,
     Tiles,
-    cached_fraction,
     power_norm,
     second_per_byte,
     throttled,
@@ -226,8 +225,7 @@ class _Formula:
         key_values = 2.0 * sequences * kv_heads * head_dim * key_count(new_token, context, window)
         queries = sequences * new_token * heads * head_dim
         kv_moved_byte, other_byte = key_values * kv_byte, queries * (OUTPUT_BYTE + query_byte)
-        hit = cached_fraction(copies * kv_moved_byte + other_byte, fitted.cache_fraction * chip.cache_byte)
-        byte_s = second_per_byte(hit, fitted.dram_fraction, fitted.cache_byte_per_clock, chip)
+        byte_s = second_per_byte(kv_moved_byte, other_byte, copies, fitted, chip)
         memory_s = (kv_moved_byte + other_byte) * byte_s
 
         values = kv_heads * head_dim

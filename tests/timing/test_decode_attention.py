@@ -78,7 +78,7 @@ def test_a_large_batch_by_hand() -> None:
     # 1000 cycles, 4 rows of 10 cycles, and 128 keys of 512 bytes at 32 byte/cycle. No splits; scheduling ends at 992.
     parameters = DecodeAttentionParameters(
         launch_s=5e-6, tile_cycle=1000.0, row_cycle=10.0, feed_byte_per_clock=32.0, token_cycle=0.1,
-        kernel=DecodeKernel.FLASH_ATTENTION_3,
+        cache_byte_per_clock=np.inf, kernel=DecodeKernel.FLASH_ATTENTION_3,
     )  # fmt: skip
     fast = replace(H100, dram_byte_per_s=1e20)
     turns = 0.7 * 63 + 0.3 * 8192 / 132

@@ -24,6 +24,7 @@ from roofline.timing.time import Time
 from .attention_records import A100, H100, H100_FP8, Predict, fitted, halves, percent, records_of, score
 
 IDEAL = PrefillAttentionParameters(
+    cache_byte_per_clock=np.inf,
     launch_s=5e-6,
     matrix_fraction=1.0,
     exponential_exposed=0.16,
