@@ -41,6 +41,7 @@ KINDS = {
     "roofline.sensitivity/1": "What would move a prediction",
     "roofline.diff/1": "Why two predictions differ",
     "roofline.validation/1": "Predictions against measured kernels",
+    "roofline.this_machine/1": "Whole models and a sweep measured on one machine",
 }
 """Titles of the kinds of sample, in the order of the index."""
 

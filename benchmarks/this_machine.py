@@ -1,22 +1,30 @@
 """Whole small models and one sweep on this machine, predicted from the calibration of single steps.
 
-Run `roofline validate --this-machine -o DIR` first, then `python benchmarks/this_machine.py DIR [-o FILE.json]`.
+Run `roofline validate --this-machine --quick -o DIR` first, then
+`python benchmarks/this_machine.py DIR -o reports/this-machine.json` and, for its page,
+`python benchmarks/gallery.py --render`.
 Prints predicted beside measured seconds, and for a product whose rows double what binds it as predicted and as the
-times tell (they follow the rows, or they do not). Threads as in the records of DIR.
+times tell (they follow the rows, or they do not). Everything is measured in two rounds, so that load which comes and
+goes is seen, and told as the difference of both. Threads as in the records of DIR.
 """
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from roofline import __version__
 from roofline.device import Device
 from roofline.io.calibration import load_calibration
 from roofline.io.datasets.own import FAST_QUANTILE, load
+from roofline.io.files import write_text
 from roofline.io.models import load_model
 from roofline.io.profiles import load_target
 from roofline.kernels.gemm import Gemm
@@ -36,8 +44,11 @@ FP32 = Precision(Dtype.FP32, Dtype.FP32, Dtype.FP32, Dtype.FP32)
 SHAPES = (StepShape(1, 128, 0), StepShape(1, 1, 128), StepShape(4, 1, 256))
 MODELS = (("gpt2-small", None), ("llama-3.1-8b", 1))
 WIDTH = 2048
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-BUDGET = Budget(least_sample=5, most_sample=30, least_s=0.5, most_s=4.0)
+ROWS = (2, 4, 8, 16, 32, 64, 128, 256)
+"""One row is another kernel (a matrix-vector product), two are the fewest of this one."""
+ROUNDS = 2
+BUDGET = Budget(least_sample=5, most_sample=30, least_s=0.3, most_s=1.2)
+SCHEMA = "roofline.this_machine/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class Whole:
     predicted_s: float
     low_s: float
     high_s: float
+    error: float
+    repeat_error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +104,27 @@ def whole_models(library: str, device: Device, calibration: Calibration, threads
     chosen = target(library, "cpu")
     chosen.library.use_threads(threads)
     settings = Settings(BUDGET, chosen.clock, chosen.eager_clock, chosen.clock, True, last_level_byte(), FP32)
-    for name, layers in MODELS:
-        model = load_model(name).model
-        model = replace(model, layers=model.layers[:layers])
-        for form in FORMS[library]:
-            for shape in SHAPES:
-                record = measure_model(model, form, shape, chosen.library, settings)
-                seconds = float(np.quantile(record.samples_s, FAST_QUANTILE))
-                told = f"{shape.sequences} x {shape.new_token} behind {shape.context}"
-                times = predicted(model, form, shape, device, calibration)
-                yield Whole(name, library, str(form.attention), told, seconds, *times)
+    cases = [
+        (name, replace(model, layers=model.layers[:layers]), form, shape)
+        for name, layers in MODELS
+        for model in (load_model(name).model,)
+        for form in FORMS[library]
+        for shape in SHAPES
+    ]
+    rounds = [
+        [
+            np.quantile(measure_model(model, form, shape, chosen.library, settings).samples_s, FAST_QUANTILE)
+            for _, model, form, shape in cases
+        ]
+        for _ in range(ROUNDS)
+    ]
+    for (name, model, form, shape), times in zip(cases, np.array(rounds).T, strict=True):
+        told = f"{shape.sequences} x {shape.new_token} behind {shape.context}"
+        seconds = float(times.min())
+        found = predicted(model, form, shape, device, calibration)
+        error, repeat = found[0] / seconds - 1.0, float(times.max() / times.min() - 1.0)
+        layers = f"{name}, {len(model.layers)} of its layers"
+        yield Whole(layers, library, str(form.attention), told, seconds, *found, error, repeat)
 
 
 def sweep(library: str, device: Device, calibration: Calibration, threads: int) -> list[Point]:
@@ -110,24 +134,36 @@ def sweep(library: str, device: Device, calibration: Calibration, threads: int) 
     draw = np.random.default_rng(0)
     copies = int(np.ceil(2.0 * last_level_byte() / (4.0 * WIDTH * WIDTH)))
     weights = [chosen.library.weight(draw.standard_normal((WIDTH, WIDTH), dtype=np.float32)) for _ in range(copies)]
+    inputs = [chosen.library.tensor(draw.standard_normal((rows, WIDTH), dtype=np.float32)) for rows in ROWS]
+
+    def fast_s(x: Any) -> float:
+        return time_call(lambda turn: chosen.library.linear(x, weights[turn % copies]), BUDGET, chosen.clock).fast_s
+
+    measured = np.min([[fast_s(x) for x in inputs] for _ in range(ROUNDS)], axis=0)
     size = np.array([float(WIDTH)])
-    fitted = calibration.models["gemm", "fp32"]
     found: list[tuple[int, float, float, str]] = []
-    for rows in ROWS:
-        x = chosen.library.tensor(draw.standard_normal((rows, WIDTH), dtype=np.float32))
-        samples = time_call(
-            lambda turn, x=x: chosen.library.linear(x, weights[turn % copies]),
-            BUDGET,
-            chosen.clock,  # type: ignore[misc]
-        )
+    for rows, seconds in zip(ROWS, measured.tolist(), strict=True):
         work = Gemm(float(rows), size, size, np.ones(1), np.zeros(1), Dtype.FP32, Dtype.FP32, Dtype.FP32)
-        time = calibrated_time(work, device, [fitted])
-        found.append((rows, samples.fast_s, float(time.total_s[0]), str(BOUNDS[int(time.bound_index[0])])))
+        time = calibrated_time(work, device, [calibration.models["gemm", "fp32"]])
+        found.append((rows, seconds, float(time.total_s[0]), str(BOUNDS[int(time.bound_index[0])])))
     follows = [
         tuple(bool(after[column] > np.sqrt(2.0) * before[column]) for column in (1, 2))
         for before, after in pairwise(found)
     ]
     return [Point(library, *point, *told) for point, told in zip(found, [*follows, (None, None)], strict=True)]
+
+
+def flip(points: list[Point]) -> dict[str, Any]:
+    """Where time begins to follow the rows, and where the floor of the fewest rows meets the slope of the most, as
+    measured and as predicted.
+    """
+    told: dict[str, Any] = {"library": points[0].library}
+    for kind in ("measured", "predicted"):
+        times = [getattr(point, f"{kind}_s") for point in points]
+        follows = [point.rows for point in points if getattr(point, f"{kind}_follows")]
+        told[f"{kind}_rows"] = follows[0] if follows else None
+        told[f"{kind}_balance"] = times[0] * points[-1].rows / times[-1]
+    return told
 
 
 def main() -> None:
@@ -138,34 +174,49 @@ def main() -> None:
     given = parser.parse_args()
     models: list[Whole] = []
     points: list[Point] = []
+    flips: list[dict[str, Any]] = []
+    environment: dict[str, Any] = {}
+    seed: int | None = None
     for library in ("numpy", "torch"):
         records, profile = given.folder / f"{library}.json", given.folder / f"host-{library}.toml"
         if not records.exists():
             continue
-        threads = load(records).environment.thread_count
+        file = load(records)
+        threads, environment, seed = file.environment.thread_count, asdict(file.environment), file.seed
         bind(cores(), threads)
         goal = load_target(str(profile))
         calibration = load_calibration(goal)
-        for point in sweep(library, goal.device, calibration, threads):
-            points.append(point)
+        own = sweep(library, goal.device, calibration, threads)
+        points += own
+        flips.append(flip(own))
+        for point in own:
             print(
                 f"{library:6} {point.rows:4} rows  measured {point.measured_s * 1e3:8.3f} ms  predicted "
                 f"{point.predicted_s * 1e3:8.3f} ms {point.predicted_bound:8} time follows: measured "
                 f"{point.measured_follows}, predicted {point.predicted_follows}",
                 flush=True,
             )
+        print(f"{library:6} flips: {flips[-1]}", flush=True)
         for whole in whole_models(library, goal.device, calibration, threads):
             models.append(whole)
             inside = "in band" if whole.low_s <= whole.measured_s <= whole.high_s else "outside its band"
             print(
-                f"{library:6} {whole.model:11} {whole.attention:8} {whole.step:18} measured "
+                f"{library:6} {whole.model:28} {whole.attention:8} {whole.step:18} measured "
                 f"{whole.measured_s * 1e3:8.2f} ms  predicted {whole.predicted_s * 1e3:8.2f} ms "
-                f"{whole.predicted_s / whole.measured_s - 1.0:+.1%}, {inside}",
+                f"{whole.error:+.1%}, again {whole.repeat_error:.1%}, {inside}",
                 flush=True,
             )
+    record = {
+        "schema": SCHEMA,
+        "environment": environment,
+        "seed": seed,
+        "models": [asdict(each) for each in models],
+        "flips": flips,
+        "sweep": [asdict(each) for each in points],
+        "provenance": {"package_version": __version__, "command": shlex.join(["python", *sys.argv])},
+    }
     if given.output:
-        content = {"models": [asdict(each) for each in models], "sweep": [asdict(each) for each in points]}
-        given.output.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        write_text(given.output, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

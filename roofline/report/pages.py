@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RooflineError, clip, unknown
-from . import comparison, prediction, validation
+from . import comparison, prediction, this_machine, validation
 from .html import Contents, html_of
 from .parts import Record
 
@@ -16,6 +16,7 @@ PAGES: dict[str, Callable[[Record], Contents]] = {
     "roofline.predictions/1": comparison.list_contents,
     "roofline.comparison/1": comparison.contents,
     "roofline.validation/1": validation.contents,
+    "roofline.this_machine/1": this_machine.contents,
 }
 """The schemas that have a page, and what makes its contents."""
 
