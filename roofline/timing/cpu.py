@@ -183,8 +183,9 @@ def cpu_gemm_time(
     cold, least = _from_dram(weight, processor, loop)
     spilled = _beyond(other, processor.cache_byte) * other
     started = 1.0 + parameters.stream_depth / k  # prefetchers start anew with every column of W
-    memory_s = (cold * started + spilled) / (parameters.dram_fraction * processor.dram_byte_per_s)
-    memory_s = memory_s + (weight * started + other) / (parameters.cache_fraction * processor.cache_byte_per_s)
+    dram_s = (cold * started + spilled) / (parameters.dram_fraction * processor.dram_byte_per_s)
+    cache_s = (weight * started + other) / (parameters.cache_fraction * processor.cache_byte_per_s)
+    memory_s = fourth_power_norm(dram_s, cache_s)  # what comes from DRAM passes the cache as it arrives
     least = least + np.maximum(other - processor.cache_byte, 0.0)
     overhead_s = parameters.call_s + parameters.product_s * copies + np.zeros(compute_s.shape)
     limits = FLOP_PER_FMA * copies * fma / processor.flop_per_s, least / processor.dram_byte_per_s
