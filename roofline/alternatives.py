@@ -9,12 +9,15 @@ from .api import case_of
 from .capacity import BATCH_LIMIT
 from .economics import Site
 from .errors import RooflineError
+from .io.calibration import backends_of
 from .io.loaded import LoadedModel
 from .io.prices import UnpricedError
 from .io.profiles import Target, load_target, profile_names
 from .model import Moe
 from .outcome import Case
 from .sensitivity.changes import Alternative
+from .sensitivity.levers import LIMITS
+from .sensitivity.served import ServedCase, served
 from .structs import STORED_BYTE, Dtype
 
 WEIGHTS = (Dtype.BF16, Dtype.FP8, Dtype.INT8, Dtype.INT4, Dtype.FP4)
@@ -33,7 +36,7 @@ def alternatives(
     """Everything that is tried instead of `base`, which case_of made of `loaded`, `target` and `settings`.
 
     Formats of weights and of the cache, splits over as many devices, twice and half of the tensor parallelism, half and
-    twice the batch and `max_batch` (what memory holds), and each of `devices`.
+    twice the batch and `max_batch` (what memory holds; 0: no other batch is tried), and each of `devices`.
     """
     spread = base.scenario.parallelism
     settings = dict(settings) | {"tp": spread.tp, "pp": spread.pp, "ep": spread.ep, "dp": spread.dp}
@@ -61,7 +64,7 @@ def alternatives(
         text = ", ".join(f"{name} {value}" for name, value in split.items() if value > 1)
         yield changed("parallelism", text, f"split {text}", split)
     for count, what in ((batch // 2, "half the batch"), (2 * batch, "twice the batch"), (max_batch, "all that fits")):
-        if spread.dp <= count < BATCH_LIMIT and count != batch:
+        if max_batch and spread.dp <= count < BATCH_LIMIT and count != batch:
             yield changed("batch", str(count), f"batch {count:,} ({what})", {"batch": count})
     for name in devices:
         yield _on(name, loaded, settings, base)
@@ -86,6 +89,8 @@ def _on(name: str, loaded: LoadedModel, settings: Mapping[str, Any], base: Case)
     """The case on as many devices of another kind; its price is unknown where the price file does not have it."""
     try:
         target = load_target(name)
+        if settings.get("backend") not in backends_of(target):
+            settings = dict(settings) | {"backend": None}
         title = f"{base.scenario.parallelism.device_count} x {target.device.title}"
         try:
             case = case_of(loaded, target, **settings)
@@ -95,6 +100,22 @@ def _on(name: str, loaded: LoadedModel, settings: Mapping[str, Any], base: Case)
     except RooflineError as error:
         return Alternative("device", name, f"on {name}", name, None, refusal=str(error))
     return Alternative("device", target.device.name, f"on {title}", target.device.name, case)
+
+
+def served_alternatives(found: Iterable[Alternative], base: ServedCase) -> Iterator[Alternative]:
+    """Alternatives under the engine and traffic of `base`, and other limits of the engine."""
+    for option in found:
+        try:
+            case = None if option.case is None else served(option.case, base.engine, base.traffic)
+            yield replace(option, case=case)
+        except RooflineError as error:
+            yield replace(option, case=None, refusal=str(error))
+    for lever in LIMITS:
+        for factor in (0.5, 2.0):
+            value = max(lever.value(base) * factor // 1.0, 1.0)
+            flag = lever.key.replace("_", "-") + "s"
+            text = f"{lever.title} {value:,.0f}"
+            yield Alternative("limit", f"{value:.0f}", text, f"--{flag} {value:.0f}", lever.at(base, value))
 
 
 def other_devices(base: Case) -> list[str]:

@@ -4,32 +4,49 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
 
-from ..alternatives import alternatives, other_devices
+from ..alternatives import alternatives, other_devices, served_alternatives
 from ..api import case_of, split_device
-from ..errors import unknown
+from ..errors import RooflineError, unknown
+from ..io.calibration import backends_of
+from ..io.engines import load_engine
 from ..io.models import load_model
 from ..io.profiles import load_target
 from ..outcome import Case
 from ..prediction import predict_case
-from ..report.format import count, money, quantity, seconds
+from ..report.format import count, money, number, quantity, seconds
 from ..report.sensitivity import sensitivity_record
 from ..sensitivity.analysis import Crossover, base_figures, bound_crossovers, format_crossover, lever_rows
 from ..sensitivity.changes import Alternative, evaluated
-from ..sensitivity.figures import MAX_BATCH, REQUEST_DEVICE_S, REQUEST_USD, STATIC, Figure, static_figures
+from ..sensitivity.figures import MAX_BATCH, REQUEST_DEVICE_S, REQUEST_USD, STATIC, Figure
+from ..sensitivity.served import SERVED, measured, served
+from ..serving.traffic import ClosedLoop, OpenLoop, Traffic
+from .numbers import positive
 from .options import takes_scenario
 from .scenario import Request, single
 from .screen import WIDTH, rendered, scenario_lines
 
 Record = Mapping[str, Any]
 
+
+def _option(text: str, metavar: str) -> Any:
+    return typer.Option(help=text, show_default=False, metavar=metavar)
+
+
 TOP = 10
 """Changes on the screen."""
+
+WIDE = 124
+"""Width of the table of elasticities."""
+
+FAR = 9.0
+"""Changes from which on multiples are shown."""
 
 SMALL = 0.005
 """Elasticities below it are shown as nothing."""
@@ -41,44 +58,74 @@ OBJECTIVES = {"cost": REQUEST_USD.key, "ttft": "ttft_s", "tpot": "tpot_s", "thro
 @takes_scenario
 def sensitivity_command(
     asked: Request,
+    concurrency: Annotated[
+        str | None, _option("Serve that many clients, in a closed loop, not one batch.", "N")
+    ] = None,
+    rate: Annotated[str | None, _option("Serve requests at that rate, in an open loop, not one batch.", "X")] = None,
+    engine: Annotated[
+        str, _option("Serving engine: vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")
+    ] = "vllm",
     by: Annotated[str, typer.Option(help="Rank changes by cost, ttft, tpot or throughput.")] = "cost",
-    devices: Annotated[str | None, typer.Option(help="Other devices to try, with commas [all alike].")] = None,
+    devices: Annotated[str | None, _option("Other devices to try, with commas [all alike].", "NAME[,NAME..]")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the analysis as one HTML page.")] = None,
 ) -> None:
     """Say what moves TTFT, TPOT, throughput and cost of MODEL on DEVICE, and rank what to change next."""
-    record = analysed(asked, by, devices, shlex.join(["roofline", *sys.argv[1:]]))
+    record = analysed(
+        asked, traffic_of(concurrency, rate), engine, by, devices, shlex.join(["roofline", *sys.argv[1:]])
+    )
     if html is not None:
         from ..report.pages import write_page
 
         write_page(record, html)
         typer.echo(f"wrote {html}", err=True)
     typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else screen(record))
-    if not record["base"]["fits"]:
+    if not record["base"]["fits"] or _overloaded(record):
         raise typer.Exit(1)
 
 
-def analysed(asked: Request, by: str, devices: str | None, command: str) -> dict[str, Any]:
+def traffic_of(concurrency: str | None, rate: str | None) -> Traffic | None:
+    """The traffic asked for; None: a static batch. Errors: RooflineError for both, or a number that is not accepted."""
+    if concurrency is not None and rate is not None:
+        raise RooflineError("rate, concurrency: an open loop has a rate, a closed one a concurrency. Give one of them.")
+    if concurrency is not None:
+        return ClosedLoop(positive("concurrency", concurrency, least=1.0, whole=True))
+    return None if rate is None else OpenLoop(positive("rate", rate))
+
+
+def analysed(
+    asked: Request, traffic: Traffic | None, engine: str, by: str, devices: str | None, command: str
+) -> dict[str, Any]:
     """The record of the analysis that a command asks for. Errors: RooflineError for what is not understood."""
     settings = single(asked, "sensitivity")
     if by not in OBJECTIVES:
         raise unknown("by", by, OBJECTIVES)
-    loaded = load_model(asked.model)
-    name, _ = split_device(asked.device)
-    target = load_target(name)
-    base_case = case_of(loaded, asked.device, **settings)
-    prediction = predict_case(base_case)
-    base = base_figures(base_case, static_figures(base_case))
+    loaded, target = load_model(asked.model), load_target(split_device(asked.device)[0])
+    serving = None if traffic is None else load_engine(engine)
+    if serving is not None and settings["backend"] is None and serving.backend in backends_of(target):
+        settings |= {"backend": serving.backend}
+    case = case_of(loaded, asked.device, **settings)
+    prediction = predict_case(case)
+    tried = devices.split(",") if devices else other_devices(case)
+    room = prediction.capacity.max_batch if traffic is None else 0
+    options = list(alternatives(loaded, target, settings, case, room, tried))
+    if serving is not None and traffic is not None:
+        under = served(case, serving, traffic)
+        case, options = under, list(served_alternatives(options, under))
+    found = measured(case)
+    base = base_figures(case, found)
     objective = _objective(by, base)
-    tried = devices.split(",") if devices else other_devices(base_case)
-    options = list(alternatives(loaded, target, settings, base_case, prediction.capacity.max_batch, tried))
+    if isinstance(traffic, OpenLoop) and by == "cost":
+        objective = replace(objective, title=f"{objective.title} at saturation")
     return sensitivity_record(
         prediction,
-        (*STATIC, MAX_BATCH),
+        case,
+        (*(STATIC if traffic is None else SERVED), MAX_BATCH),
+        found,
         base,
-        tuple(lever_rows(base_case, static_figures, base)),
-        tuple(_crossovers(base_case, options)),
-        evaluated(options, static_figures, objective.key, base),
+        tuple(lever_rows(case, base)),
+        tuple(_crossovers(case, options)),
+        evaluated(options, objective.key, base),
         objective,
         command,
     )
@@ -103,7 +150,27 @@ def _crossovers(base: Case, options: list[Alternative]) -> Iterator[Crossover]:
 
 def screen(record: Record) -> str:
     """The first screen of a sensitivity record: the answer, elasticities, crossovers, ranked changes."""
-    return "\n".join([*scenario_lines(record), "", *_answer(record), "", _elasticities(record), *_changes_told(record)])
+    scenario, formats = scenario_lines(record)
+    if record["traffic"] is not None:
+        formats = formats.partition(", ")[2]  # the batch is not asked for but follows
+    head = [scenario, formats, *_load(record), ""]
+    return "\n".join([*head, *_answer(record), "", _elasticities(record), *_changes_told(record)])
+
+
+def _overloaded(record: Record) -> bool:
+    """Whether requests come faster than they can be served."""
+    return record["traffic"] is not None and record["base"]["tpot_s"] is None
+
+
+def _load(record: Record) -> Iterator[str]:
+    """Under what a deployment is served, where it is."""
+    traffic = record["traffic"]
+    if traffic is not None:
+        clients = traffic.get("concurrency")
+        load = f"{count(clients)} clients" if clients else f"{number(traffic['request_per_s'])} requests/s"
+        limits = f"{count(traffic['max_sequence'])} sequences, {count(traffic['max_batch_token'])} tokens a step"
+        mean = count(traffic["mean_batch"])
+        yield f"served by {traffic['engine']} to {load}: {mean} generate at once on average; up to {limits}"
 
 
 def _answer(record: Record) -> Iterator[str]:
@@ -125,14 +192,16 @@ def _answer(record: Record) -> Iterator[str]:
     yield from (f"  {crossing['text']}" for crossing in record["crossovers"][:5])
     if not record["base"]["fits"]:
         yield "  it does not fit as asked: figures are as if memory were larger"
+    elif _overloaded(record):
+        yield "  it does not keep up: the rate is beyond saturation, so times have no end"
 
 
 def _elasticities(record: Record) -> str:
     from rich.table import Table
 
     table = Table(title="1 % more of a row: % change of a column", title_justify="left")
-    table.add_column("lever")
-    table.add_column("now", justify="right")
+    table.add_column("lever", no_wrap=True)
+    table.add_column("now", justify="right", no_wrap=True)
     figures = [figure for figure in record["figures"] if record["base"][figure["key"]] is not None]
     for figure in figures:
         table.add_column(figure["title"], justify="right")
@@ -140,7 +209,7 @@ def _elasticities(record: Record) -> str:
         cells = (row["elasticity"][figure["key"]] for figure in figures)
         now = quantity(row["value"], row["unit"]) if row["unit"] else count(row["value"])
         table.add_row(row["title"], now, *(_signed(cell) for cell in cells))
-    return rendered(table)
+    return rendered(table, WIDE)
 
 
 def _signed(cell: float | None) -> str:
@@ -148,6 +217,13 @@ def _signed(cell: float | None) -> str:
     if cell is None:
         return "-"
     return f"{cell:+.2f}" if abs(cell) > SMALL else "·"
+
+
+def _moved(change: float | None) -> str:
+    """A relative change; as a multiple where per cent would be in thousands."""
+    if change is None:
+        return "-"
+    return f"{change:+.0%}" if change < FAR else f"{count(round(1.0 + change))} x"
 
 
 def _changes_told(record: Record) -> Iterator[str]:
@@ -168,7 +244,7 @@ def _changes_told(record: Record) -> Iterator[str]:
         table.add_row(
             change["text"] if change["kind"] != "device" else f"{change['device_count']} x {change['device']}",
             "no price" if change["gain"] is None else f"{change['gain']:+.0%}",
-            *("-" if change["change"][key] is None else f"{change['change'][key]:+.0%}" for key in keys),
+            *(_moved(change["change"][key]) for key in keys),
             money(change["usd_per_hour"]),
             change["bound"],
             "yes" if change["fits"] else "no",

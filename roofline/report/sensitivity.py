@@ -4,11 +4,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
+from ..outcome import Case
 from ..prediction import Prediction
 from ..sensitivity.analysis import Crossover, Row, Values
 from ..sensitivity.changes import Change, ranked
-from ..sensitivity.figures import Figure
+from ..sensitivity.figures import Figure, Measured
+from ..sensitivity.served import ServedCase
+from ..timing import BOUNDS
 from .format import count, number, quantity
 from .record import case_record
 
@@ -20,7 +25,9 @@ CHOICES = {"weights": "weights", "kv": "KV cache", "tp": "tensor parallelism", "
 
 def sensitivity_record(
     prediction: Prediction,
+    case: Case,
     figures: Sequence[Figure],
+    found: Measured,
     base: Values,
     rows: Sequence[Row],
     crossovers: Sequence[Crossover],
@@ -28,8 +35,9 @@ def sensitivity_record(
     objective: Figure,
     command: str = "",
 ) -> dict[str, Any]:
-    """The record of a sensitivity analysis of `prediction`: JSON-ready, SI units in its keys.
+    """The record of a sensitivity analysis: JSON-ready, SI units in its keys.
 
+    `prediction`: of the static batch, for what it rests on. `case`: what was analysed, measured as `found`.
     `figures`: those to show, in order. `command`: the command line that made it.
     """
     keys = [figure.key for figure in figures]
@@ -41,6 +49,7 @@ def sensitivity_record(
         return None if values is None else {key: _change(values[key], base[key]) for key in keys}
 
     decode = prediction.decode
+    bound = BOUNDS[int(found.bound)]
     device = prediction.device
     return {
         "schema": SCHEMA,
@@ -48,14 +57,15 @@ def sensitivity_record(
         "device": device.name,
         "device_count": prediction.scenario.parallelism.device_count,
         "scenario": case_record(prediction.case),
+        "traffic": _traffic(case),
         "figures": [
             {"key": figure.key, "title": figure.title, "better": "lower" if figure.less_is_better else "higher"}
             for figure in figures
         ],
         "base": (shown(base) or {})
         | {
-            "fits": prediction.capacity.fits,
-            "bound": {"prefill": str(prediction.prefill.bound), "decode": decode and str(decode.bound)},
+            "fits": bool(found.fits),
+            "bound": {"prefill": str(prediction.prefill.bound), "decode": decode and str(bound)},
         },
         "levers": [
             {
@@ -78,13 +88,13 @@ def sensitivity_record(
             for row in rows
         ],
         "choices": [
-            {"key": key, "title": title, "options": [_option(change, shown, moved) for change in found]}
+            {"key": key, "title": title, "options": [_option(change, shown, moved) for change in options]}
             for key, title in CHOICES.items()
-            if (found := [change for change in changes if change.alternative.kind == key])
+            if (options := [change for change in changes if change.alternative.kind == key])
         ],
         "crossovers": [
             asdict(crossover) | {"text": _told(crossover, rows)}
-            for crossover in sorted(crossovers, key=lambda found: max(found.factor, 1.0 / found.factor))
+            for crossover in sorted(crossovers, key=lambda entry: max(entry.factor, 1.0 / entry.factor))
         ],
         "objective": {"key": objective.key, "title": objective.title, "base": base[objective.key]},
         "changes": [
@@ -117,11 +127,25 @@ def sensitivity_record(
     }
 
 
+def _traffic(case: Case) -> dict[str, Any] | None:
+    """The engine and the load that a case is served under; None for a static batch."""
+    if not isinstance(case, ServedCase):
+        return None
+    return {
+        "engine": case.engine.name,
+        "kind": type(case.traffic).__name__,
+        **{name: float(value) for name, value in asdict(case.traffic).items() if np.isfinite(value)},
+        "mean_batch": float(case.scenario.batch),
+        "max_sequence": float(case.engine.limits.max_sequence),
+        "max_batch_token": float(case.engine.limits.max_batch_token),
+    }
+
+
 def _told(crossover: Crossover, rows: Sequence[Row]) -> str:
     """A crossover as a sentence."""
-    row = next(row for row in rows if row.key == crossover.quantity)
-    value = quantity(crossover.value, row.unit) if row.unit else count(crossover.value)
-    where = f"{row.title} {value} ({number(crossover.factor)} x)"
+    title, unit = {row.key: (row.title, row.unit) for row in rows}.get(crossover.quantity, (crossover.quantity, ""))
+    value = quantity(crossover.value, unit) if unit else count(crossover.value)
+    where = f"{title} {value} ({number(crossover.factor)} x)"
     side = "from" if crossover.factor > 1.0 else "down from"
     if crossover.kind == "format":
         return f"{crossover.phase}: {crossover.before}; {crossover.after} {side} {where}"

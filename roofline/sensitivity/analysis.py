@@ -1,6 +1,6 @@
 """Elasticities and effects of every lever, and where the binding resource changes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,9 @@ from ..deployment import decode_times, prefill_times
 from ..outcome import Case, bound_index
 from ..structs import Array
 from ..timing import BOUNDS
-from .figures import MAX_BATCH, Figures, Measure, Measured, largest_batch_of
-from .levers import WORKLOAD, Lever, WorkloadLever, levers_of
+from .figures import MAX_BATCH, Figures, Measured, largest_batch_of
+from .levers import BATCH, INPUT, Lever, WorkloadLever, levers_of, workload_levers
+from .served import ServedCase, measured
 
 FACTORS = (0.5, 0.9, 1.1, 2.0)
 """What a lever is scaled by; the two in the middle give the elasticity."""
@@ -53,56 +54,78 @@ class Row:
 
 def base_figures(case: Case, found: Measured) -> Values:
     """The figures of `case`, measured as `found`, and the largest batch that fits."""
-    return _scalars(found.figures) | {MAX_BATCH.key: largest_batch_of(case)}
+    return _scalars(found.figures) | _room(case, found)
 
 
-def lever_rows(case: Case, measure: Measure, base: Values) -> Iterator[Row]:
+def lever_rows(case: Case, base: Values) -> Iterator[Row]:
     """A Row for every lever of `case`, hardware first."""
     for lever in levers_of(case):
-        yield _hardware_row(lever, case, measure, base)
-    for number in WORKLOAD:
-        yield _workload_row(number, case, measure, base)
+        yield _hardware_row(lever, case, base)
+    for number in workload_levers(case):
+        yield _workload_row(number, case, base)
 
 
 def _scalars(figures: Figures) -> dict[str, float | None]:
-    return {key: None if value is None else float(value) for key, value in figures.items()}
+    """Figures as floats; None where there is none, or where it has no end (above saturation)."""
+    found = {key: None if value is None else float(value) for key, value in figures.items()}
+    return {key: value if value is not None and np.isfinite(value) else None for key, value in found.items()}
 
 
-def _hardware_row(lever: Lever, case: Case, measure: Measure, base: Values) -> Row:
+def _room(case: Case, found: Measured) -> dict[str, float | None]:
+    """The largest batch, where the figures do not tell it."""
+    return {} if MAX_BATCH.key in found.figures else {MAX_BATCH.key: largest_batch_of(case)}
+
+
+def _hardware_row(lever: Lever, case: Case, base: Values) -> Row:
     value = lever.value(case)
 
     def step(factor: float) -> Step:
         scaled = lever.scaled(case, factor)
-        room = largest_batch_of(scaled) if lever.moves_memory else base[MAX_BATCH.key]
-        figures = _scalars(measure(scaled).figures) | {MAX_BATCH.key: room}
-        return Step(factor, None if value is None else value * factor, figures)
+        found = measured(scaled)
+        room = _room(scaled, found) if lever.moves_memory else {MAX_BATCH.key: base[MAX_BATCH.key]}
+        return Step(factor, None if value is None else value * factor, room | _scalars(found.figures))
 
     steps = tuple(step(factor) for factor in FACTORS)
     return Row(lever.key, lever.title, "hardware", lever.unit, value, _elasticity(steps), steps)
 
 
-def _workload_row(lever: WorkloadLever, case: Case, measure: Measure, base: Values) -> Row:
+def _workload_row(lever: WorkloadLever, case: Case, base: Values) -> Row:
     values = lever.around(case, np.array(FACTORS))
     scenario = lever.at(case, values).scenario
     length = np.broadcast_to(scenario.input_token + scenario.output_token * case.model.causal, values.shape)
     allowed = length <= case.model.max_context
-    scaled = lever.at(case, np.where(allowed, values, lever.value(case)))
-    figures = {
-        key: None if found is None else np.broadcast_to(found, values.shape)
-        for key, found in measure(scaled).figures.items()
-    }
-    steps = []
-    for i, value in enumerate(values.tolist()):
+    asked = np.where(allowed, values, lever.value(case))
+    figures = list(_along_axis(lever, case, asked))
+
+    def step(i: int, value: float) -> Step:
+        factor = value / lever.value(case)
         if not allowed[i]:
-            held: dict[str, float | None] = dict.fromkeys((*figures, MAX_BATCH.key))
-        else:
-            held = {key: None if found is None else float(found[i]) for key, found in figures.items()}
-            held[MAX_BATCH.key] = largest_batch_of(lever.at(case, value)) if lever.moves_memory else base[MAX_BATCH.key]
-        steps.append(Step(value / lever.value(case), value, held))
-    return Row(lever.key, lever.title, "workload", "", lever.value(case), _elasticity(steps), tuple(steps))
+            return Step(factor, value, dict.fromkeys((*figures[i], MAX_BATCH.key)))
+        room = {MAX_BATCH.key: base[MAX_BATCH.key]}
+        if lever.moves_memory and MAX_BATCH.key not in figures[i]:
+            room = {MAX_BATCH.key: largest_batch_of(lever.at(case, value))}
+        return Step(factor, value, room | figures[i])
+
+    steps = tuple(step(i, value) for i, value in enumerate(values.tolist()))
+    return Row(lever.key, lever.title, "workload", "", lever.value(case), _elasticity(steps), steps)
 
 
-def _elasticity(steps: "tuple[Step, ...] | list[Step]") -> Values:
+def _along_axis(lever: WorkloadLever, case: Case, values: Array) -> Iterator[dict[str, float | None]]:
+    """The figures at each of `values`: of a static batch all at once, of a served case one by one (its tables are
+    made for one workload).
+    """
+    match case:
+        case ServedCase():
+            for value in values.tolist():
+                yield _scalars(measured(lever.at(case, value)).figures)
+        case _:
+            found = measured(lever.at(case, values)).figures
+            columns = {key: None if of is None else np.broadcast_to(of, values.shape) for key, of in found.items()}
+            for i in range(values.size):
+                yield _scalars({key: None if column is None else column[i] for key, column in columns.items()})
+
+
+def _elasticity(steps: Sequence[Step]) -> Values:
     """The slope d ln y / d ln x of every figure, from the second to the third step; None where one is 0 or missing."""
     low, high = steps[1], steps[2]
     span = np.log(high.factor / low.factor)
@@ -142,7 +165,7 @@ def bound_crossovers(case: Case) -> Iterator[Crossover]:
     if case.model.causal:
         phases["decode"] = lambda of: bound_index(decode_times(where, of.scenario)[0])
     for phase, bound_of in phases.items():
-        for lever in WORKLOAD[:2]:
+        for lever in (BATCH, INPUT):
             yield from _along(lever, phase, case, bound_of)
         yield from _along_hardware(phase, case)
 
@@ -162,7 +185,7 @@ def _along(lever: WorkloadLever, phase: str, case: Case, bound_of: Callable[[Cas
 def _range(lever: WorkloadLever, case: Case) -> tuple[int, int]:
     """The least and the largest value of a lever that make sense for the case."""
     scenario = case.scenario
-    if lever.field == "batch":
+    if lever is BATCH:
         return int(scenario.parallelism.dp), max(LARGEST_BATCH, int(scenario.batch))
     room = case.model.max_context - scenario.output_token * case.model.causal
     return 1, max(int(room), int(lever.value(case)))

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import RooflineError
-from ..footprint import footprint
 from ..outcome import Case
 from ..timing import BOUNDS
 from .analysis import Values, base_figures
-from .figures import Figure, Measure
+from .figures import Figure
+from .served import measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,26 +43,25 @@ class Change:
     refusal: str
 
 
-def evaluated(alternatives: Iterable[Alternative], measure: Measure, objective: str, base: Values) -> list[Change]:
+def evaluated(alternatives: Iterable[Alternative], objective: str, base: Values) -> list[Change]:
     """Every alternative predicted, in the order given. `objective`: the key that is compared with the base's."""
-    return [_evaluated(alternative, measure, objective, base) for alternative in alternatives]
+    return [_evaluated(alternative, objective, base) for alternative in alternatives]
 
 
-def _evaluated(alternative: Alternative, measure: Measure, objective: str, base: Values) -> Change:
+def _evaluated(alternative: Alternative, objective: str, base: Values) -> Change:
     case = alternative.case
     if case is None:
         return _refused(alternative, alternative.refusal)
     try:
-        found = measure(case)
+        found = measured(case)
         figures = base_figures(case, found)
-        fits = bool(footprint(case.model, case.device, case.scenario).free_byte >= 0)
     except RooflineError as error:
         return _refused(alternative, str(error))
     value, before = figures[objective], base[objective]
     return Change(
         alternative=alternative,
         figures=figures,
-        fits=fits,
+        fits=bool(found.fits),
         objective=value,
         gain=None if value is None or not before else value / before - 1.0,
         bound=BOUNDS[int(found.bound)],

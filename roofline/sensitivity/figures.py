@@ -1,12 +1,13 @@
 """The figures whose movement is asked for, and what changes are ranked by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..capacity import largest_batch
+from ..footprint import footprint
 from ..outcome import Case, bound_index, outcome
 from ..structs import Number
 
@@ -17,16 +18,13 @@ Figures = Mapping[str, Number | None]
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """What is computed of a case: its figures, the resource that binds decode (prefill, for encoders; an index into
-    BOUNDS), and US dollars per hour of all its devices (None without a price).
+    BOUNDS), US dollars per hour of all its devices (None without a price), and whether memory holds it.
     """
 
     figures: Figures
     bound: NDArray[np.intp]
     usd_per_hour: Number | None
-
-
-Measure = Callable[[Case], Measured]
-"""A static batch, or the steady state of an engine under some traffic."""
+    fits: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,12 @@ def static_figures(case: Case) -> Measured:
         REQUEST_DEVICE_S.key: found.device_s_per_request,
     }
     devices = case.scenario.parallelism.device_count
-    return Measured(figures, bound_index(found.decode or found.prefill), None if hourly is None else hourly * devices)
+    return Measured(
+        figures=figures,
+        bound=bound_index(found.decode or found.prefill),
+        usd_per_hour=None if hourly is None else hourly * devices,
+        fits=np.asarray(footprint(case.model, case.device, case.scenario).free_byte >= 0.0),
+    )
 
 
 def largest_batch_of(case: Case) -> float:

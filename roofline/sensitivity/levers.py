@@ -1,17 +1,20 @@
 """What can be turned: rates and capacities of the hardware, fixed costs, and the numbers of the workload."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ..device import Device, Link
 from ..outcome import Case
+from ..serving.engine import HostCost
+from ..serving.traffic import ClosedLoop, OpenLoop
 from ..structs import Array, Number, arithmetic_dtype
 from ..timing.calibration import Fitted, Key, Parameters
 from ..timing.collective import DirectParameters, RingParameters
 from ..timing.parameter import facts_of, value_of, with_values
+from .served import ServedCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,40 +130,109 @@ LINKS = (
 """Hardware between devices: no lever where one device works alone."""
 
 
+def _host_step_s(case: Case) -> float | None:
+    return case.engine.host.step_s if isinstance(case, ServedCase) else None
+
+
+def _host(case: Case, factor: float) -> Case:
+    """Time of the engine's host: scheduler, launches that are not hidden, front end."""
+    if not isinstance(case, ServedCase):
+        return case
+    host = case.engine.host
+    slower = HostCost(*(getattr(host, entry.name) * factor for entry in fields(host)))
+    return replace(case, engine=replace(case.engine, host=slower))
+
+
+HOST = Lever("host", "host time", "s", _host_step_s, _host)
+"""Beside the device: no lever of a static batch, which has no host."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadLever:
-    """A whole number of the scenario: `field` of it."""
+    """A number of the workload: how to read it and how to set it (to an axis of values). `whole`: it counts things."""
 
     key: str
     title: str
-    field: str
+    value: Callable[[Case], float]
+    at: Callable[[Case, Number], Case]
     moves_memory: bool
-
-    def value(self, case: Case) -> float:
-        """The number."""
-        return float(getattr(case.scenario, self.field))
+    whole: bool = True
 
     def around(self, case: Case, factors: Array) -> Array:
-        """The number times each factor as whole numbers from 1 on; at least one off it on either side of 1."""
+        """The number times each factor; where it counts, whole numbers from 1 on, at least one off on either side."""
         base = self.value(case)
+        if not self.whole:
+            return base * factors
         scaled = np.round(base * factors)
         apart = np.where(factors < 1.0, np.minimum(scaled, base - 1.0), np.maximum(scaled, base + 1.0))
         return np.maximum(apart, 1.0)
 
-    def at(self, case: Case, values: Number) -> Case:
-        """The case with each of `values` in the place of the number: an axis of them."""
-        changed: Mapping[str, Any] = {self.field: values}
+
+def _asked(key: str, title: str, field: str, moves_memory: bool) -> WorkloadLever:
+    """A number of the scenario."""
+
+    def at(case: Case, values: Number) -> Case:
+        changed: Mapping[str, Any] = {field: values}
         return replace(case, scenario=replace(case.scenario, **changed))
 
+    return WorkloadLever(key, title, lambda case: float(getattr(case.scenario, field)), at, moves_memory)
 
-WORKLOAD = (
-    WorkloadLever("batch", "batch", "batch", False),
-    WorkloadLever("input", "input tokens", "input_token", True),
-    WorkloadLever("output", "output tokens", "output_token", True),
+
+def _limit(key: str, title: str, field: str) -> WorkloadLever:
+    """A limit that the engine is started with."""
+
+    def value(case: Case) -> float:
+        return float(getattr(_served(case).engine.limits, field))
+
+    def at(case: Case, values: Number) -> Case:
+        engine = _served(case).engine
+        changed: Mapping[str, Any] = {field: values}
+        return replace(case, engine=replace(engine, limits=replace(engine.limits, **changed)))  # type: ignore[call-arg]
+
+    return WorkloadLever(key, title, value, at, moves_memory=False)
+
+
+def _served(case: Case) -> ServedCase:
+    if not isinstance(case, ServedCase):
+        raise TypeError("a lever of an engine turned in a case without one")
+    return case
+
+
+def _traffic(case: ServedCase) -> WorkloadLever:
+    """The load: clients of a closed loop, or requests per second of an open one."""
+    key, title, field = {
+        ClosedLoop: ("concurrency", "clients", "concurrency"),
+        OpenLoop: ("rate", "requests/s", "request_per_s"),
+    }[type(case.traffic)]
+
+    def at(of: Case, values: Number) -> Case:
+        changed: Mapping[str, Any] = {field: values}
+        return replace(of, traffic=replace(_served(of).traffic, **changed))  # type: ignore[call-arg]
+
+    return WorkloadLever(
+        key, title, lambda of: float(getattr(_served(of).traffic, field)), at, False, whole=key == "concurrency"
+    )
+
+
+BATCH = _asked("batch", "batch", "batch", False)
+INPUT = _asked("input", "input tokens", "input_token", True)
+OUTPUT = _asked("output", "output tokens", "output_token", True)
+LIMITS = (
+    _limit("max_sequence", "max sequences", "max_sequence"),
+    _limit("max_batch_token", "token budget", "max_batch_token"),
 )
 
 
+def workload_levers(case: Case) -> tuple[WorkloadLever, ...]:
+    """The numbers of the workload that a case has."""
+    match case:
+        case ServedCase():
+            return (_traffic(case), INPUT, OUTPUT, *LIMITS)
+        case _:
+            return (BATCH, INPUT, OUTPUT)
+
+
 def levers_of(case: Case) -> tuple[Lever, ...]:
-    """The hardware levers that the case has."""
+    """The hardware levers that the case has, and the host's."""
     links = LINKS if case.scenario.parallelism.device_count > 1 and _link(case, "latency_s") is not None else ()
-    return HARDWARE + links
+    return HARDWARE + links + ((HOST,) if isinstance(case, ServedCase) else ())

@@ -28,7 +28,7 @@ def test_screen_answers_first(command):
     assert lines[3].startswith("  TTFT") and "FLOP/s -0." in lines[3]
     assert lines[4].startswith("  TPOT") and "DRAM bandwidth -0." in lines[4]
     assert "best next change" in lines[5]
-    assert max(map(len, lines)) <= 118
+    assert max(map(len, lines)) <= 124
     assert "h200-sxm" in out
 
 
@@ -71,9 +71,39 @@ def test_what_does_not_fit_is_said_and_fails(command):
     assert status == 1 and "does not fit" in out
 
 
+def test_a_served_deployment_moves_with_its_load_its_limits_and_its_host(command):
+    status, out, _ = command(*BASIC, "--concurrency", 32, "--json")
+    record = json.loads(out)
+    assert status == 0 and record["traffic"]["engine"] == "vllm" and record["traffic"]["concurrency"] == 32
+    rows = {row["key"]: row for row in record["levers"]}
+    assert {
+        "concurrency",
+        "input",
+        "output",
+        "max_sequence",
+        "max_batch_token",
+        "host",
+        "dram_bandwidth",
+    } <= rows.keys()
+    assert rows["concurrency"]["elasticity"]["tpot_s"] > 0.1 and rows["host"]["elasticity"]["tpot_s"] > 0.0
+    assert rows["dram_bandwidth"]["elasticity"]["tpot_s"] < -0.3
+    kinds = {change["kind"] for change in record["changes"]}
+    assert "limit" in kinds and "batch" not in kinds
+
+
+def test_a_rate_that_cannot_be_served_is_said_and_fails(command):
+    status, out, _ = command(*BASIC, "--rate", 1000)
+    assert "served by vllm to 1,000 requests/s" in out and "host time" in out
+    assert status == 1 and "does not keep up" in out and "max req/s" in out and "at saturation" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--rate", "1", "--concurrency", "1"], "Give one of them"),
+        (["--rate", "0"], "numbers above 0"),
+        (["--concurrency", "1.5"], "whole numbers from 1 on"),
+        (["--rate", "1", "--engine", "vlm"], "Did you mean"),
         (["--by", "mony"], "Accepted: cost, throughput, tpot, ttft"),
         (["--batch", "1,2"], "takes one number"),
         (["--batch", "0"], "whole numbers from 1 on"),

@@ -32,7 +32,7 @@ def case(layer=DENSE, structure=None, on=None, **asked):
 
 def rows_of(of):
     base = base_figures(of, static_figures(of))
-    return base, {row.key: row for row in lever_rows(of, static_figures, base)}
+    return base, {row.key: row for row in lever_rows(of, base)}
 
 
 @settings(max_examples=40)
@@ -155,7 +155,7 @@ def test_changes_are_ranked_predictions_and_what_does_not_fit_comes_last():
     ]
     unpriced = replace(options[0].case, site=Site(None, None))
     options += [Alternative("x", "unpriced", "", "", unpriced), Alternative("x", "no", "", "", None, "cannot be")]
-    changes = evaluated(options, static_figures, REQUEST_USD.key, base)
+    changes = evaluated(options, REQUEST_USD.key, base)
     assert [change.refusal for change in changes] == ["", "", "", "", "cannot be"]
     order = [change.alternative.value for change in ranked(changes, REQUEST_USD)]
     assert order == ["cheap", "dear", "unpriced", "large"]
