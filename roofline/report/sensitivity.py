@@ -13,7 +13,6 @@ from ..sensitivity.analysis import Crossover, Row, Values
 from ..sensitivity.changes import Change, ranked
 from ..sensitivity.figures import Figure, Measured
 from ..sensitivity.served import ServedCase
-from ..timing import BOUNDS
 from .format import count, number, quantity
 from .record import case_record
 
@@ -49,7 +48,6 @@ def sensitivity_record(
         return None if values is None else {key: _change(values[key], base[key]) for key in keys}
 
     decode = prediction.decode
-    bound = BOUNDS[int(found.bound)]
     device = prediction.device
     return {
         "schema": SCHEMA,
@@ -65,7 +63,7 @@ def sensitivity_record(
         "base": (shown(base) or {})
         | {
             "fits": bool(found.fits),
-            "bound": {"prefill": str(prediction.prefill.bound), "decode": decode and str(bound)},
+            "bound": {"prefill": str(prediction.prefill.bound), "decode": decode and found.bound_name},
         },
         "levers": [
             {

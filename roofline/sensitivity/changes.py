@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from ..errors import RooflineError
 from ..outcome import Case
-from ..timing import BOUNDS
 from .analysis import Values, base_figures
 from .figures import Figure
 from .served import measured
@@ -64,7 +63,7 @@ def _evaluated(alternative: Alternative, objective: str, base: Values) -> Change
         fits=bool(found.fits),
         objective=value,
         gain=None if value is None or not before else value / before - 1.0,
-        bound=BOUNDS[int(found.bound)],
+        bound=found.bound_name,
         usd_per_hour=None if found.usd_per_hour is None else float(found.usd_per_hour),
         refusal="",
     )

@@ -10,6 +10,7 @@ from ..capacity import largest_batch
 from ..footprint import footprint
 from ..outcome import Case, bound_index, outcome
 from ..structs import Number
+from ..timing import BOUNDS
 
 Figures = Mapping[str, Number | None]
 """Value by key; None where there is none (no price, no decode step). Arrays where the case has arrays."""
@@ -25,6 +26,11 @@ class Measured:
     bound: NDArray[np.intp]
     usd_per_hour: Number | None
     fits: NDArray[np.bool_]
+
+    @property
+    def bound_name(self) -> str:
+        """The binding resource (scalar cases)."""
+        return str(BOUNDS[int(self.bound)])
 
 
 @dataclass(frozen=True, slots=True)
