@@ -19,6 +19,18 @@ def _name(text: str, metavar: str = "NAME") -> Any:
     return typer.Option(help=text, show_default=False, metavar=metavar)
 
 
+def traffic_option(text: str, metavar: str = "N") -> Any:
+    """An option of commands that serve requests, not one batch."""
+    return typer.Option(help=text, show_default=False, metavar=metavar, rich_help_panel="Under traffic")
+
+
+Concurrency = Annotated[str | None, traffic_option("Clients, each sending its next request when answered: serve them.")]
+Rate = Annotated[str | None, traffic_option("Requests per second that arrive: serve them.", "X")]
+EngineName = Annotated[str | None, traffic_option("vllm, sglang, trtllm or a .toml [vllm].", "NAME|FILE")]
+MaxBatchTokens = Annotated[str | None, traffic_option("Token budget of a step [the engine's].")]
+MaxSequences = Annotated[str | None, traffic_option("Sequences that run at once [the engine's].")]
+
+
 def _options(
     model: Annotated[str | None, typer.Argument(help="A preset, or a path to a config.json.")] = None,
     device: Annotated[str | None, typer.Argument(help="A profile or a path to a TOML, with :N for N devices.")] = None,

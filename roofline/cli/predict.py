@@ -14,7 +14,15 @@ from ..errors import InfeasibleError, RooflineError
 from ..io.files import write_text
 from ..report.record import prediction_record
 from ..serve import SETTINGS
-from .options import takes_scenario
+from .options import (
+    Concurrency,
+    EngineName,
+    MaxBatchTokens,
+    MaxSequences,
+    Rate,
+    takes_scenario,
+    traffic_option,
+)
 from .scenario import Request
 from .screen import detail_tables, first_screen, summary_table
 
@@ -22,28 +30,22 @@ if TYPE_CHECKING:
     from ..prediction import Prediction
 
 
-def _served(text: str, metavar: str = "N") -> Any:
-    return typer.Option(help=text, show_default=False, metavar=metavar, rich_help_panel="Under traffic")
-
-
 @takes_scenario
 def predict_command(
     asked: Request,
-    concurrency: Annotated[
-        str | None, _served("Clients, each sending its next request when answered: serve them.")
-    ] = None,
-    rate: Annotated[str | None, _served("Requests per second that arrive: serve them.", "X")] = None,
-    cv: Annotated[str | None, _served("Variation of the times between arrivals [1: Poisson].", "X")] = None,
-    input_cv: Annotated[str | None, _served("Variation of prompt lengths, lognormal [0].", "X")] = None,
-    output_cv: Annotated[str | None, _served("Variation of output lengths, lognormal [0].", "X")] = None,
-    engine: Annotated[str | None, _served("vllm, sglang, trtllm or a .toml [vllm].", "NAME|FILE")] = None,
-    max_batch_tokens: Annotated[str | None, _served("Token budget of a step [the engine's].")] = None,
-    max_sequences: Annotated[str | None, _served("Sequences that run at once [the engine's].")] = None,
-    prefix_hit: Annotated[str | None, _served("Share of prompt tokens in the prefix cache [0].", "X")] = None,
-    disaggregated: Annotated[str | None, _served("Replicas that prefill and that decode: 2P4D.", "xPyD")] = None,
-    draft_tokens: Annotated[str | None, _served("Tokens drafted per step (speculative decoding).")] = None,
-    acceptance: Annotated[str | None, _served("Probability that a drafted token is accepted.", "X")] = None,
-    draft: Annotated[str | None, _served("Model that drafts [none: drafts cost nothing].", "MODEL")] = None,
+    concurrency: Concurrency = None,
+    rate: Rate = None,
+    cv: Annotated[str | None, traffic_option("Variation of the times between arrivals [1: Poisson].", "X")] = None,
+    input_cv: Annotated[str | None, traffic_option("Variation of prompt lengths, lognormal [0].", "X")] = None,
+    output_cv: Annotated[str | None, traffic_option("Variation of output lengths, lognormal [0].", "X")] = None,
+    engine: EngineName = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    max_sequences: MaxSequences = None,
+    prefix_hit: Annotated[str | None, traffic_option("Share of prompt tokens in the prefix cache [0].", "X")] = None,
+    disaggregated: Annotated[str | None, traffic_option("Replicas that prefill and that decode: 2P4D.", "xPyD")] = None,
+    draft_tokens: Annotated[str | None, traffic_option("Tokens drafted per step (speculative decoding).")] = None,
+    acceptance: Annotated[str | None, traffic_option("Probability that a drafted token is accepted.", "X")] = None,
+    draft: Annotated[str | None, traffic_option("Model that drafts [none: drafts cost nothing].", "MODEL")] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Add the table of every kernel.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every kernel of every prediction to a CSV file.")] = None,

@@ -13,9 +13,7 @@ import typer
 
 from ..alternatives import alternatives, other_devices, served_alternatives
 from ..api import case_of, split_device
-from ..errors import RooflineError, unknown
-from ..io.calibration import backends_of
-from ..io.engines import load_engine
+from ..errors import unknown
 from ..io.models import load_model
 from ..io.profiles import load_target
 from ..outcome import Case
@@ -26,9 +24,9 @@ from ..sensitivity.analysis import Crossover, base_figures, bound_crossovers, fo
 from ..sensitivity.changes import Alternative, evaluated
 from ..sensitivity.figures import MAX_BATCH, REQUEST_DEVICE_S, REQUEST_USD, STATIC, Figure
 from ..sensitivity.served import SERVED, measured, served
-from ..serving.traffic import ClosedLoop, OpenLoop, Traffic
-from .numbers import positive
-from .options import takes_scenario
+from ..serve import asked_of, backend_of, is_asked
+from ..serving.deployed import traffic_of
+from .options import Concurrency, EngineName, MaxBatchTokens, MaxSequences, Rate, takes_scenario
 from .scenario import Request, single
 from .screen import WIDTH, rendered, scenario_lines
 
@@ -58,22 +56,25 @@ OBJECTIVES = {"cost": REQUEST_USD.key, "ttft": "ttft_s", "tpot": "tpot_s", "thro
 @takes_scenario
 def sensitivity_command(
     asked: Request,
-    concurrency: Annotated[
-        str | None, _option("Serve that many clients, in a closed loop, not one batch.", "N")
-    ] = None,
-    rate: Annotated[str | None, _option("Serve requests at that rate, in an open loop, not one batch.", "X")] = None,
-    engine: Annotated[
-        str, _option("Serving engine: vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")
-    ] = "vllm",
+    concurrency: Concurrency = None,
+    rate: Rate = None,
+    engine: EngineName = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    max_sequences: MaxSequences = None,
     by: Annotated[str, typer.Option(help="Rank changes by cost, ttft, tpot or throughput.")] = "cost",
     devices: Annotated[str | None, _option("Other devices to try, with commas [all alike].", "NAME[,NAME..]")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write the analysis as one HTML page.")] = None,
 ) -> None:
     """Say what moves TTFT, TPOT, throughput and cost of MODEL on DEVICE, and rank what to change next."""
-    record = analysed(
-        asked, traffic_of(concurrency, rate), engine, by, devices, shlex.join(["roofline", *sys.argv[1:]])
-    )
+    service = {
+        "concurrency": concurrency,
+        "rate": rate,
+        "engine": engine,
+        "max_batch_tokens": max_batch_tokens,
+        "max_sequences": max_sequences,
+    }
+    record = analysed(asked, service, by, devices, shlex.join(["roofline", *sys.argv[1:]]))
     if html is not None:
         from ..report.pages import write_page
 
@@ -84,43 +85,34 @@ def sensitivity_command(
         raise typer.Exit(1)
 
 
-def traffic_of(concurrency: str | None, rate: str | None) -> Traffic | None:
-    """The traffic asked for; None: a static batch. Errors: RooflineError for both, or a number that is not accepted."""
-    if concurrency is not None and rate is not None:
-        raise RooflineError("rate, concurrency: an open loop has a rate, a closed one a concurrency. Give one of them.")
-    if concurrency is not None:
-        return ClosedLoop(positive("concurrency", concurrency, least=1.0, whole=True))
-    return None if rate is None else OpenLoop(positive("rate", rate))
-
-
 def analysed(
-    asked: Request, traffic: Traffic | None, engine: str, by: str, devices: str | None, command: str
+    asked: Request, service: Mapping[str, str | None], by: str, devices: str | None, command: str
 ) -> dict[str, Any]:
     """The record of the analysis that a command asks for. Errors: RooflineError for what is not understood."""
     settings = single(asked, "sensitivity")
     if by not in OBJECTIVES:
         raise unknown("by", by, OBJECTIVES)
     loaded, target = load_model(asked.model), load_target(split_device(asked.device)[0])
-    serving = None if traffic is None else load_engine(engine)
-    if serving is not None and settings["backend"] is None and serving.backend in backends_of(target):
-        settings |= {"backend": serving.backend}
+    wanted = asked_of(service, target) if is_asked(service) else None
+    if wanted is not None:
+        settings |= {"backend": backend_of(wanted, target, settings["backend"])}
     case = case_of(loaded, asked.device, **settings)
     prediction = predict_case(case)
     tried = devices.split(",") if devices else other_devices(case)
-    room = prediction.capacity.max_batch if traffic is None else 0
+    room = prediction.capacity.max_batch if wanted is None else 0
     options = list(alternatives(loaded, target, settings, case, room, tried))
-    if serving is not None and traffic is not None:
-        under = served(case, serving, traffic)
+    if wanted is not None:
+        under = served(case, wanted.engine, traffic_of(wanted))
         case, options = under, list(served_alternatives(options, under))
     found = measured(case)
     base = base_figures(case, found)
     objective = _objective(by, base)
-    if isinstance(traffic, OpenLoop) and by == "cost":
+    if wanted is not None and wanted.request_per_s is not None and by == "cost":
         objective = replace(objective, title=f"{objective.title} at saturation")
     return sensitivity_record(
         prediction,
         case,
-        (*(STATIC if traffic is None else SERVED), MAX_BATCH),
+        (*(STATIC if wanted is None else SERVED), MAX_BATCH),
         found,
         base,
         tuple(lever_rows(case, base)),

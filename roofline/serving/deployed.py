@@ -69,7 +69,7 @@ def service_of(model: Model, device: Device, calibration: Calibration, scenario:
         pools = pools_of(device, float(prefill), float(decode), scenario.parallelism.device_count)
         return disaggregated_state(served, pools, traffic, lengths, **options)  # type: ignore[arg-type]
 
-    found = state(_traffic(asked))
+    found = state(traffic_of(asked))
     if not float(found.slots) > 0.0:
         raise _too_small(model, served, scenario)
     return _service(found, served, asked, _curve(state, found, asked))
@@ -80,7 +80,8 @@ def _length(mean: float, cv: float) -> Length:
     return LogNormal(mean, cv) if cv > 0.0 else Fixed(mean)
 
 
-def _traffic(asked: Asked) -> Traffic:
+def traffic_of(asked: Asked) -> Traffic:
+    """The loop that is asked for. Requests do not run out."""
     if asked.request_per_s is not None:
         return OpenLoop(asked.request_per_s, asked.arrival_cv**2)
     assert asked.concurrency is not None  # one of both is there

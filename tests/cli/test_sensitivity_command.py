@@ -101,8 +101,9 @@ def test_a_rate_that_cannot_be_served_is_said_and_fails(command):
     ("arguments", "said"),
     [
         (["--rate", "1", "--concurrency", "1"], "Give one of them"),
-        (["--rate", "0"], "numbers above 0"),
-        (["--concurrency", "1.5"], "whole numbers from 1 on"),
+        (["--rate", "0"], "above 0"),
+        (["--concurrency", "1.5"], "whole numbers from 1"),
+        (["--engine", "vllm"], "only of use with traffic"),
         (["--rate", "1", "--engine", "vlm"], "Did you mean"),
         (["--by", "mony"], "Accepted: cost, throughput, tpot, ttft"),
         (["--batch", "1,2"], "takes one number"),
