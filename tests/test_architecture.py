@@ -28,11 +28,12 @@ SIDE = {
     # Beside the tower: what each may import besides values (and itself).
     "io": {"timing", "serving"},
     "measure": {"kernels", "io", "transformer"},
-    "calibrate": {"io", "kernels", "timing", "transformer"},
+    "calibrate": {"io", "kernels", "timing", "transformer", "serving"},
     "validate": {"io", "kernels", "timing", "transformer", "footprint", "capacity", "prediction", "calibrate"},
     "api": {"io", "serve"}.union(*LAYERS),
     "serve": {"io", "serving"},
     "planner": {"io", "api"}.union(*LAYERS),
+    "simulator": {"io", "api"}.union(*LAYERS),
     "alternatives": {"io", "api"}.union(*LAYERS),
     "comparison": {"api", "prediction", "io"},
     "report": {"prediction", "sweep", "comparison", "io", "outcome", "sensitivity", "explanation", "serving"},

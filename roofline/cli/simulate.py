@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,31 +117,24 @@ def _workload(
 
 def _served(asked: Request, engine: str, max_batch_tokens: str | None, max_sequences: str | None) -> Any:
     """The Case asked for, and its model served by `engine` under the limits asked for."""
-    from ..api import case_of, split_device
-    from ..io.calibration import backends_of
-    from ..io.engines import load_engine
-    from ..io.profiles import load_target
-    from ..serving.step import served_model
+    from ..simulator import served_case
 
     several = [field for field, values in asked.numbers.items() if len(values) > 1]
     if several:
         raise RooflineError(f"{several[0]}: a simulation is of one deployment. Give one number.")
-    loaded = load_engine(engine)
-    limits = loaded.limits
-    if max_batch_tokens is not None:
-        budget = positive("max-batch-tokens", max_batch_tokens, least=1.0, whole=True)
-        limits = replace(limits, max_batch_token=budget)
-    if max_sequences is not None:
-        limits = replace(limits, max_sequence=positive("max-sequences", max_sequences, least=1.0, whole=True))
-    loaded = replace(loaded, limits=limits)
-    target = load_target(split_device(asked.device)[0])
     given: dict[str, Any] = {field: values[0] for field, values in asked.numbers.items()} | dict(asked.names)
-    if given["backend"] is None and loaded.backend in backends_of(target):
-        given["backend"] = loaded.backend
-    case = case_of(asked.model, asked.device, **given)
-    if not case.model.causal:
-        raise RooflineError(f"model: {case.model.name} is an encoder and generates nothing. Give a causal model.")
-    return case, served_model(case.model, case.device, case.calibration, case.scenario, loaded)
+
+    def limit(field: str, text: str | None) -> float | None:
+        return None if text is None else positive(field, text, least=1.0, whole=True)
+
+    return served_case(
+        asked.model,
+        asked.device,
+        engine,
+        max_batch_token=limit("max-batch-tokens", max_batch_tokens),
+        max_sequence=limit("max-sequences", max_sequences),
+        **given,
+    )
 
 
 @contextmanager
