@@ -28,7 +28,7 @@ share of them that grows with the sequences. (The data tell the sum far better t
 LAST_STEP_S = 3e-5
 """The search ends below this: TPOT then moves by less than it varies by chance."""
 
-_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+_DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
 LEAST_REQUESTS = 8
 """Requests with more than one token below which two constants are not fitted."""

@@ -28,7 +28,7 @@ def log_of(run: Simulation) -> RequestLog:
 
 def trace(count: int) -> Trace:
     random = np.random.default_rng(0)
-    arrival_s = np.cumsum(random.exponential(0.01, count))
+    arrival_s = np.cumsum(random.exponential(0.03, count))
     tokens = (np.floor(random.uniform(1, top, count)) for top in (400, 60))
     return Trace(arrival_s - arrival_s[0], *tokens, "made")
 
