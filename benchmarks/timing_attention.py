@@ -8,13 +8,14 @@ import numpy as np
 
 from roofline.structs import NO_WINDOW
 from roofline.timing.chip import Chip
-from roofline.timing.decode_attention import DecodeAttentionParameters, DecodeKernel, decode_attention_time
+from roofline.timing.decode_attention import DecodeAttentionParameters, decode_attention_time
+from roofline.timing.decode_kernels import DecodeKernel
 from roofline.timing.latent_attention import LatentAttentionParameters, latent_attention_time
 from roofline.timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
 from roofline.timing.prefill_attention import PrefillAttentionParameters, prefill_attention_time
 
 ROWS = 1_000_000
-H100 = Chip(132.0, 1.83e9, 4096.0, 3350e9, 50 * 2.0**20)
+H100 = Chip(132.0, 1.83e9, 4096.0, 3350e9, 50 * 2.0**20, 256.0)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from roofline.timing.routing import UniformRouting
 from roofline.timing.tiles import TileLibrary
 
 ROWS = 1_000_000
-H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * 2.0**20)
+H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * 2.0**20, 256.0)
 
 
 def report(name: str, start: float, rows: int) -> None:

@@ -1,8 +1,9 @@
 """What it costs to predict one device with another's parameters: writes roofline/data/transfer.toml.
 
-For every family that both A100 and H100 are calibrated for, scales the parameters of one by the datasheets of both and
-compares with the measured rows of the other, both ways. The band of a family is the wider of the two ways: from the
-smaller 10 % to the larger 90 % quantile of measured / predicted. Then the same after a fit to a few rows of the target.
+For every family that both A100 and H100 are calibrated for, scales the parameters of one by the datasheets of both,
+takes the kernels that the other's profile declares, and compares with the measured rows of the other, both ways. The
+band of a family is the wider of the two ways: from the smaller 10 % to the larger 90 % quantile of measured /
+predicted. Then the same after a fit to a few rows of the target.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/transfer.py
 """
@@ -17,11 +18,10 @@ import numpy as np
 from roofline.calibrate.models import parameters_time
 from roofline.calibrate.rows import Rows, grouped
 from roofline.calibrate.run import calibrate_key
-from roofline.io.calibration import TRANSFER, calibration_of
+from roofline.io.calibration import TRANSFER, calibration_of, carried_over
 from roofline.io.datasets import read
 from roofline.io.files import write_text
 from roofline.io.profiles import load_target
-from roofline.timing.transfer import transferred
 
 PAIRS = (("a100-sxm-80gb", "h100-sxm"), ("h100-sxm", "a100-sxm-80gb"))
 FEW = 30
@@ -42,13 +42,13 @@ class Carried:
     tuned: tuple[tuple[float, float, float], ...]
 
 
-def carried_over(records):
+def carried(records):
     """A Carried for every pair of devices and family that both are calibrated for."""
     targets = {name: load_target(name) for name in PAIRS[0]}
     models = {name: calibration_of(target.calibration, name).models for name, target in targets.items()}
     for source, target in PAIRS:
         device = targets[target].device
-        lent = transferred(models[source], targets[source].device, device)
+        lent = carried_over(models[source], targets[source], targets[target])
         rows = grouped([group for group in records if group.device == target], "vllm")
         for key in sorted(lent.keys() & rows.keys()):
             groups, parameters = rows[key], lent[key].parameters
@@ -88,7 +88,7 @@ def lines_of(found):
 
 
 def main():
-    found = tuple(carried_over(read(Path(os.environ["ROOFLINE_DATA"]) / "aiconfigurator")[0]))
+    found = tuple(carried(read(Path(os.environ["ROOFLINE_DATA"]) / "aiconfigurator")[0]))
     print("\n".join(lines_of(found)))
     ends = defaultdict(list)
     for entry in found:

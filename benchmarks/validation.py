@@ -253,8 +253,9 @@ def readme(records, others, moved):
         *table(("device", *FAMILY_TITLES), ((entry["device"], *family_row(entry)) for entry in others)),
         "## Transfer between A100 and H100",
         "",
-        "Parameters of one device, scaled by both datasheets, against all measured rows of the other; and after a fit",
-        f"to {transfer.FEW} of its rows, against the others (mean of {len(transfer.SEEDS)} draws). Targets: GEMM and",
+        "Parameters of one device, scaled by both datasheets, with the kernels that the other's profile declares,",
+        f"against all measured rows of the other; and after a fit to {transfer.FEW} of its rows, against the others",
+        f"(mean of {len(transfer.SEEDS)} draws). Targets: GEMM and",
         f"attention 13 % median as is, 7 % and 5.5 % with {transfer.FEW} rows.",
         "",
         *table(("what", "from and to", "how", "target", "median", ""), transfer_rows(moved)),
@@ -285,7 +286,7 @@ def main():
         others = []
         for device in SETS:
             others += other_libraries(device)
-        moved = tuple(transfer.carried_over(read(folder("aiconfigurator"))[0]))
+        moved = tuple(transfer.carried(read(folder("aiconfigurator"))[0]))
         write_text(REPORTS / "README.md", "\n".join(readme(records, others, moved)).rstrip() + "\n")
         print(f"wrote {REPORTS / 'README.md'}")
     render()

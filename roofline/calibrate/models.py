@@ -18,7 +18,8 @@ from ..timing.collective import DirectParameters, RingParameters, collective_tim
 from ..timing.confidence import confidence
 from ..timing.cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from ..timing.datasheet import datasheet_time
-from ..timing.decode_attention import DecodeAttentionParameters, DecodeKernel, decode_attention_time
+from ..timing.decode_attention import DecodeAttentionParameters, decode_attention_time
+from ..timing.decode_kernels import DecodeKernel
 from ..timing.gemm import GemmParameters, QuantiseParameters, gemm_time
 from ..timing.latent_attention import LatentAttentionParameters, LatentKernel, latent_attention_time
 from ..timing.loop import BenchmarkLoop, must_come_from_dram_byte
@@ -127,7 +128,11 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
                 _SYSTOLIC_ATTENTION,
             )
         case Family.DECODE_ATTENTION:
-            priors = [DecodeAttentionParameters(kernel=kernel) for kernel in DecodeKernel]
+            priors = [
+                DecodeAttentionParameters(kernel=kernel, writes_cache=writes)
+                for kernel in DecodeKernel
+                for writes in (False, True)
+            ]
             return (*(Candidate(prior, prior.fitted()) for prior in priors), _SYSTOLIC_ATTENTION)
         case Family.MIXED_ATTENTION:
             return (Candidate(MixedAttentionParameters(), _all_but(MixedAttentionParameters)),)

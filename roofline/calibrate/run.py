@@ -14,6 +14,7 @@ from ..timing import Band
 from ..timing.calibration import Evidence, Fitted, Key, Parameters
 from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
+from ..timing.parameter import kernel_facts_of
 from .fit import Fit
 from .judge import beyond_ranges, distinct_shapes, fit_rows, interval, out_of_fold, ranges_of, ratio_of
 from .models import Candidate, candidates
@@ -43,20 +44,22 @@ def calibrate_key(
     date: str,
     prior: Parameters | None = None,
     handed_on: Sequence[Records] = (),
+    kernels: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Fitted:
     """The fit of one family and format, judged on the rows that it did not see.
 
     Rows faster than physics are counted and never fitted. `prior`: start from these parameters and their kernels (a
     relative's) instead of trying every kernel known. `handed_on`: rows that the kernel leaves to one that `prior` knows
-    already; nothing is fitted to them, but a part of them as large as the fit's counts in the band.
+    already; nothing is fitted to them, but a part of them as large as the fit's counts in the band. `kernels`:
+    facts by name that the kernels to try must have.
     Errors: RooflineError with too few rows, one distinct shape only, or rows that are all excluded.
     """
     everything = Rows(tuple(groups))
-    options = candidates(groups[0], device)
+    options = _declared(candidates(groups[0], device), kernels or {})
     parts = split(groups, device, fit_fraction=fit_fraction, seed=seed)
     if prior is not None:
-        options = tuple(Candidate(prior, option.free) for option in options if type(option.prior) is type(prior))[:1]
+        options = (Candidate(prior, _free_of(prior, options)),)
     elif len(options) > 1:
         seen = np.concatenate([parts.fitted, parts.spare])
         options = (_screened(everything, device, options, seen, progress),)
@@ -94,6 +97,34 @@ def calibrate_key(
             beyond=beyond_ranges(fitted, device, best, seed),
         ),
     )
+
+
+def _declared(options: Sequence[Candidate], kernels: Mapping[str, Any]) -> tuple[Candidate, ...]:
+    """The options that have these kernel facts, members of enumerations given by their names.
+
+    Errors: RooflineError where none has.
+    """
+    found = []
+    for option in options:
+        own = {name: getattr(value, "name", value) for name, value in kernel_facts_of(option.prior).items()}
+        if {**own, **kernels} == own:
+            found.append(option)
+    if not found:
+        facts = ", ".join(f"{name} = {value}" for name, value in kernels.items())
+        raise RooflineError(f"kernels: no kernel of this family has {facts}. Correct the profile's [kernels].")
+    return tuple(found)
+
+
+def _free_of(prior: Parameters, options: Sequence[Candidate]) -> tuple[str, ...]:
+    """What a fit may change of `prior`: as with the option that has its kernel, else with any of its kind.
+
+    Errors: RooflineError where no model of the family has such parameters.
+    """
+    alike = [option for option in options if type(option.prior) is type(prior)]
+    same = [option for option in alike if kernel_facts_of(option.prior) == kernel_facts_of(prior)]
+    if not alike:
+        raise RooflineError(f"like: {type(prior).__name__} are no parameters of this family.")
+    return (same or alike)[0].free
 
 
 def _screened(
@@ -170,12 +201,14 @@ def calibrate(
     seed: int = 0,
     date: str,
     like: Mapping[Key, Fitted] | None = None,
+    kernels: Mapping[str, Mapping[Key, Mapping[str, Any]]] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[Key, Fitted], tuple[Skipped, ...]]:
     """Every family and format of `records` fitted for `device`, and those that could not be, with the reason.
 
     `like`: fits of a relative, scaled to this device: their kernels are kept and their values are the prior, so that a
-    few dozen rows are enough. Deterministic: the same records and seed give the same fits.
+    few dozen rows are enough. `kernels`: facts of the kernels that each library is declared to run; others are tried.
+    Deterministic: the same records and seed give the same fits.
     Errors: RooflineError for a fit fraction outside (0, 1).
     """
     check_fit_fraction(fit_fraction)
@@ -198,6 +231,7 @@ def calibrate(
                 date=date,
                 prior=prior,
                 handed_on=handed_on,
+                kernels=(kernels or {}).get(groups[0].backend, {}).get(key),
                 progress=lambda text, key=key: progress(f"{' '.join(key)}: {text}"),  # type: ignore[misc]
             )
         except RooflineError as error:

@@ -37,13 +37,19 @@ def calibrate_command(
 ) -> None:
     """Fit the few physical parameters of a device's timing models to part of DATA and judge them on the rest."""
     from ..calibrate.run import calibrate
-    from ..io.calibration import backends_of, calibration_text, fitted_table, load_calibration
+    from ..io.calibration import (
+        backends_of,
+        calibration_text,
+        carried_over,
+        declared_kernels,
+        fitted_table,
+        load_calibration,
+    )
     from ..io.datasets import read
     from ..io.datasets.own import one_machine
     from ..io.datasets.source import Source
     from ..io.files import write_text
     from ..io.profiles import load_target, profile_path
-    from ..timing.transfer import transferred
 
     target = load_target(device)
     one_machine([Source(file, str(file), "") for path in data for file in _record_files(path)])
@@ -66,7 +72,7 @@ def calibrate_command(
             prior = None
             if relative is not None:
                 lent = load_calibration(relative, library if library in backends_of(relative) else None).models
-                prior = transferred(lent, relative.device, target.device)
+                prior = carried_over(lent, relative, target)
             fitted_here, left = calibrate(
                 own if library == names[0] else tuple(group for group in own if group.backend == library),
                 target.device,
@@ -75,6 +81,7 @@ def calibrate_command(
                 seed=seed,
                 date=datetime.now(UTC).date().isoformat(),
                 like=prior,
+                kernels={name: declared_kernels(target, name) for name in target.kernels},
                 progress=progress,
             )
             fits |= {(fitted.evidence.backend, key): fitted for key, fitted in fitted_here.items()}

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 from ..errors import RooflineError, clip, unknown
 from ..timing import Band, Calibration, KernelFamily
 from ..timing.calibration import DATASHEET_FAMILY, Evidence, Fitted, Key, Parameters
-from ..timing.parameter import facts_of
+from ..timing.parameter import facts_of, kernel_facts_of
 from ..timing.transfer import transferred
 from .profiles import Target, load_target
 
@@ -108,7 +108,7 @@ def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     bands = transfer_bands()
     models = {
         key: _widened(fitted, bands.get(key[0], own.bands[DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
-        for key, fitted in transferred(lent, relative.device, target.device).items()
+        for key, fitted in carried_over(lent, relative, target).items()
         if key not in own.models
     } | dict(own.models)
     found = replace(own, models=models, backend=backend or next(iter(names), ""))
@@ -123,6 +123,51 @@ def _widened(fitted: Fitted, band: Band) -> Fitted:
         for name, (low, high) in fitted.evidence.beyond.items()
     }
     return replace(fitted, band=band, evidence=replace(fitted.evidence, beyond=beyond))
+
+
+def carried_over(models: Mapping[Key, Fitted], source: Target, target: Target) -> dict[Key, Fitted]:
+    """The fits of `source` for `target`: parameters scaled by both datasheets, kernels as the target's profile declares
+    them for the same library (the source's where it says nothing).
+
+    Errors: RooflineError for a declared kernel that is not known.
+    """
+    found = {}
+    for (family, label), fitted in transferred(models, source.device, target.device).items():
+        backend = fitted.evidence.backend
+        where = f"{target.device.name}: kernels.{backend}.{family}.{label}"
+        declared = declared_kernels(target, backend).get((family, label), {})
+        found[family, label] = replace(fitted, parameters=_with_kernels(fitted.parameters, declared, where))
+    return found
+
+
+def declared_kernels(target: Target, backend: str) -> dict[Key, Mapping[str, Any]]:
+    """The kernels that a profile says a library runs on the device: for each family and format, facts by name."""
+    table = target.kernels.get(backend, {})
+    return {
+        (family, label): facts
+        for family, labels in table.items()
+        if isinstance(labels, Mapping)  # beside them stands the table's source
+        for label, facts in labels.items()
+    }
+
+
+def _with_kernels(parameters: Parameters, declared: Mapping[str, Any], where: str) -> Parameters:
+    """`parameters` with other kernel facts, given by name."""
+    accepted, hints = kernel_facts_of(parameters), get_type_hints(type(parameters))
+    for name in declared:
+        if name not in accepted:
+            raise unknown(where, name, accepted)
+    values = {name: _named(hints[name], value, f"{where}.{name}") for name, value in declared.items()}
+    return replace(parameters, **values)
+
+
+def _named(hint: Any, value: Any, where: str) -> Any:
+    """A kernel fact: the member of an enumeration that `value` names, else the value itself."""
+    if not (isinstance(hint, type) and issubclass(hint, Enum)):
+        return value
+    if value not in hint.__members__:
+        raise unknown(where, value, hint.__members__)
+    return hint[value]
 
 
 @cache
@@ -192,14 +237,10 @@ def _parameters(kind: type, table: Any, where: str) -> Any:
             low, high = bounds[name].low, bounds[name].high
             if isinstance(value, bool) or not isinstance(value, int | float) or not low * 0.99 <= value <= high * 1.01:
                 raise RooflineError(f"{where}.{name}: {clip(value)} is not accepted. Accepted: {low:g} to {high:g}.")
-        if isinstance(hint, type) and issubclass(hint, Enum):
-            if value not in hint.__members__:
-                raise unknown(f"{where}.{name}", value, hint.__members__)
-            values[name] = hint[value]
-        elif is_dataclass(hint):
+        if is_dataclass(hint):
             values[name] = _parameters(hint, value, f"{where}.{name}")  # type: ignore[arg-type]
         else:
-            values[name] = value
+            values[name] = _named(hint, value, f"{where}.{name}")
     return kind(**values)
 
 

@@ -27,7 +27,7 @@ def _index() -> dict[str, Any]:
 
 
 def indexed_entry(digest: str) -> dict[str, Any] | None:
-    """What the index has of the profile with this digest: device, calibration and like; None where it has nothing."""
+    """What the index has of the profile with this digest, the fields of a Target; None where it has nothing."""
     entry: dict[str, Any] | None = _index().get(digest)
     return entry
 
@@ -70,6 +70,7 @@ def build_index() -> str:
             "device": device_table(target.device),
             "calibration": target.calibration,
             "like": target.like,
+            "kernels": target.kernels,
         }
     return json.dumps(table, indent=1, sort_keys=True) + "\n"  # inf is a value of kernel facts
 

@@ -172,7 +172,10 @@ class EfficiencyTable(Table):
 
 
 class Profile(Table):
-    """A device profile: the content of one file. `like`: the profile whose calibration is the best prior for it."""
+    """A device profile: the content of one file. `like`: the profile whose calibration is the best prior for it.
+
+    `kernels`: which kernels libraries run on this device, by library, with a source each (io.calibration reads them).
+    """
 
     schema_: Annotated[Literal["roofline.device/1"], Field(alias="schema")]
     name: Name
@@ -194,6 +197,7 @@ class Profile(Table):
     price: PriceTable | None = None
     efficiency: EfficiencyTable
     sources: dict[Name, Line]
+    kernels: dict[Name, dict[str, Any]] = {}
     calibration: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -215,7 +219,7 @@ def _facts(path: str, node: object) -> Iterator[tuple[str, Fact]]:
         yield path, node
     elif isinstance(node, BaseModel):
         for key in type(node).model_fields:
-            if key != "calibration":
+            if key not in ("calibration", "kernels"):
                 yield from _facts(f"{path}.{key}" if path else key, getattr(node, key))
     elif isinstance(node, dict):
         for key, value in node.items():
@@ -252,5 +256,10 @@ def _source_problems(profile: Profile) -> Iterator[str]:
         cited.add(fact.source)
         if fact.source not in profile.sources:
             yield f"{path}.source: {fact.source!r} is not in [sources]; accepted: {known}"
+    for library, table in profile.kernels.items():
+        source = str(table.get("source"))
+        cited.add(source)
+        if source not in profile.sources:
+            yield f"kernels.{library}.source: {source!r} is not in [sources]; accepted: {known}"
     for unused in sorted(set(profile.sources) - cited):
         yield f"sources.{unused}: no fact cites it; remove it or cite it"

@@ -30,14 +30,16 @@ def load_device(name_or_path: str | Path) -> Device:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A profile ready for predictions: its numbers, and its [calibration] table as the file has it.
+    """A profile ready for predictions: its numbers, and its [calibration] and [kernels] tables as the file has them.
 
-    `like`: the device whose calibration stands in where there is none ("": none does).
+    `like`: the device whose calibration stands in where there is none ("": none does), with the `kernels` that
+    libraries run on this one.
     """
 
     device: Device
     calibration: Mapping[str, Any]
     like: str
+    kernels: Mapping[str, Any]
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -46,13 +48,13 @@ def load_target(name_or_path: str | Path) -> Target:
     digest = profile_digest(text)
     known = indexed_entry(digest)
     if known is not None:
-        return Target(device_from(known["device"]), known["calibration"], known["like"])
+        return Target(device_from(known["device"]), known["calibration"], known["like"], known["kernels"])
     return target_of(_parse(text, str(name_or_path)), digest)
 
 
 def target_of(profile: "Profile", digest: str) -> Target:
     """What a validated profile says."""
-    return Target(device_of(profile, digest), profile.calibration, profile.like or "")
+    return Target(device_of(profile, digest), profile.calibration, profile.like or "", profile.kernels)
 
 
 def profile_digest(text: bytes) -> str:

@@ -1,10 +1,11 @@
 """What the attention timing models share: waves of tiles, cache residency, and the tiles kernels were compiled with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import Array, Number
 from .chip import Chip
@@ -19,6 +20,11 @@ EXPONENTIAL_PER_CLOCK = 16.0
 """Exponentials of one compute unit per clock (special function units, since NVIDIA Volta; CUDA C Programming Guide,
 arithmetic throughput table)."""
 
+SOFTMAX_FLOP = 10.0
+"""Vector work per score beside its exponential, five instructions of an FMA's cost: scale and subtract the maximum,
+find the maximum, add up, narrow to 16 bit, and rescale the outputs (head dimension / columns of a tile: about one).
+Counted in FlashAttention-2's inner loop (arXiv 2307.08691, algorithm 1)."""
+
 LONG_KERNEL_S = 4e-3
 """Beyond this time the power limit lowers the clock."""
 
@@ -29,7 +35,9 @@ THROTTLED = 0.05
 @dataclass(frozen=True, slots=True)
 class Tile:
     """Queries (rows) and keys (columns) of the score block that one compute unit works on, for a range of head
-    dimensions; `short_*` replaces it where a head has at most `short_up_to_row` rows.
+    dimensions. `short_*` replaces it where a head has at most `short_up_to_row` rows; `short_start`: the share of a
+    tile's start-up that a short one has (fewer groups of warps). `window_column`: columns where a window hides keys
+    (0: the same); `slow_window_group`: most query heads per KV head with which a window costs extra.
     """
 
     up_to_head_dim: float
@@ -38,6 +46,9 @@ class Tile:
     short_up_to_row: float = 0.0
     short_row: float = MATRIX_ROW
     short_column: float = 128.0
+    short_start: float = 1.0
+    window_column: float = 0.0
+    slow_window_group: float = float("inf")
 
 
 class CacheParameters(Protocol):
@@ -59,24 +70,44 @@ class CacheParameters(Protocol):
 Tiles = tuple[Tile, ...]
 
 
-def tile_shape(tiles: Tiles, head_dim: Array, rows: Array) -> tuple[Array, Array]:
-    """Rows and columns of the tile for each head dimension and number of rows; the last tile serves all larger ones."""
+@dataclass(frozen=True, slots=True)
+class TileSizes:
+    """A tile for each shape: `start` is its share of the start-up; the other fields as in Tile."""
+
+    row: Array
+    column: Array
+    start: Array
+    slow_window_group: Array
+
+
+def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.bool_]) -> TileSizes:
+    """The tile for each head dimension and number of rows (the last one serves all larger ones); `windowed`: where a
+    window hides keys.
+    """
     up_to, table = _tile_table(tiles)
-    row, column, short_up_to_row, short_row, short_column = table[:, up_to.searchsorted(head_dim)]
+    row, column, short_up_to_row, short_row, short_column, start, narrow, slow = table[:, up_to.searchsorted(head_dim)]
     short = rows <= short_up_to_row
-    return np.where(short, short_row, row), np.where(short, short_column, column)
+    column = np.where(short, short_column, column)
+    column = np.where(windowed & (narrow > 0.0), narrow, column)
+    return TileSizes(np.where(short, short_row, row), column, np.where(short, start, 1.0), slow)
 
 
 @lru_cache(maxsize=64)
 def _tile_table(tiles: Tiles) -> tuple[Array, Array]:
     """Where one tile ends and the next begins, and the sizes of each, shape (sizes, tiles). Pure, so remembered."""
-    sizes = [(tile.row, tile.column, tile.short_up_to_row, tile.short_row, tile.short_column) for tile in tiles]
+    names = [entry.name for entry in fields(Tile)][1:]
+    sizes = [[getattr(tile, name) for name in names] for tile in tiles]
     return np.array([tile.up_to_head_dim for tile in tiles[:-1]]), np.array(sizes).T
 
 
 def rounded_waves(load: Array) -> Array:
     """Turns that `load` tiles per place take; at least one. Dimensionless, elementwise."""
     return WAVE_ROUNDING * np.ceil(load) + (1.0 - WAVE_ROUNDING) * np.maximum(load, 1.0)
+
+
+def softmax_cycle(chip: Chip) -> float:
+    """Cycles of one compute unit for the softmax of one score: its exponential and the vector work around it."""
+    return 1.0 / EXPONENTIAL_PER_CLOCK + SOFTMAX_FLOP / chip.vector_flop_per_clock
 
 
 def power_norm(exponent: float, left: Array, right: Array) -> Array:

@@ -160,7 +160,12 @@ def _attention_time(
             )
         case DecodeAttentionParameters():
             return decode_attention_time(
-                shape.sequences, shape.context, *heads, kv_byte=kv_byte, chip=chip, parameters=parameters
+                shape.sequences,
+                shape.context,
+                *heads,
+                kv_byte=kv_byte,
+                chip=chip,
+                parameters=replace(parameters, writes_cache=False),  # kv_append is a kernel of its own in a step
             )
         case SystolicAttentionParameters():
             token_byte = 2.0 * shape.heads * shape.head_dim * query_byte

@@ -9,13 +9,18 @@ from ..structs import Dtype
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A device seen from inside, for one arithmetic format. `flop_per_clock`: dense FLOP per compute unit and clock."""
+    """A device seen from inside, for one arithmetic format.
+
+    `flop_per_clock`, `vector_flop_per_clock`: dense FLOP per compute unit and clock of the matrix units, and of the
+    vector units in fp32.
+    """
 
     unit_count: float
     clock_hz: float
     flop_per_clock: float
     dram_byte_per_s: float
     cache_byte: float
+    vector_flop_per_clock: float
 
     @property
     def flop_per_s(self) -> float:
@@ -39,4 +44,5 @@ def chip_of(device: Device, dtype: Dtype) -> Chip:
         flop_per_clock=rate / (device.unit_count * device.clock_hz),
         dram_byte_per_s=bandwidth,
         cache_byte=cache.capacity_byte if cache else 0.0,
+        vector_flop_per_clock=device.vector_flop_per_s / (device.unit_count * device.clock_hz),
     )

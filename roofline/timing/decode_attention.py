@@ -5,7 +5,6 @@ unit) and a vector one (a block of threads per query head, no matrix unit), with
 """
 
 from dataclasses import dataclass, field, fields
-from enum import Enum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +13,19 @@ from ..kernels.attention import key_count
 from ..structs import FLOP_PER_FMA, Array, Number
 from .attention_common import (
     MATRIX_ROW,
-    Tile,
-    Tiles,
     power_norm,
     rounded_waves,
     second_per_byte,
-    tile_shape,
+    softmax_cycle,
+    tile_sizes,
 )
 from .blocks import timed_in_blocks
 from .chip import Chip
+from .decode_kernels import Auxiliary, DecodeKernel, VectorKernel
 from .loop import MODEL_STEP, BenchmarkLoop, must_come_from_dram_byte
 from .parameter import Scaling, facts_of, parameter
-from .split_rules import SplitRule, Splits, chosen_splits
+from .split_rules import chosen_splits
 from .time import Time
-
-_ANY = float("inf")
 
 OVERLAP = 2.5
 """Exponent of the norm of compute and memory time of the pass over the keys."""
@@ -46,109 +43,11 @@ SCHEDULER_SEQUENCES = 31.0
 """Sequences that one step of the tile scheduler of FlashAttention-3 handles (a warp less one lane)."""
 
 SCHEDULER_LIMIT = 992.0
-"""Most sequences that this scheduler prepares; larger batches are launched without it."""
+"""Most sequences that this scheduler plans; its kernel passes larger batches on."""
 
 
-class Auxiliary(StrEnum):
-    """Small kernels around the main one."""
-
-    NONE = "none"
-    LAYOUT_COPIES = "layout_copies"
-    """Queries and outputs are copied to swap heads and rows, where groups, KV heads and sequences exceed one."""
-    SEQUENCE_SCHEDULER = "sequence_scheduler"
-    """Work is planned in steps of SCHEDULER_SEQUENCES sequences."""
-
-
-_AUXILIARY_PARAMETER = {
-    Auxiliary.NONE: "",
-    Auxiliary.LAYOUT_COPIES: "copy_s",
-    Auxiliary.SEQUENCE_SCHEDULER: "schedule_s",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class VectorKernel:
-    """A block of threads per query head. Blocks per unit double with the grid from `least_places` to `most_places`
-    (blocks get smaller); keys are split every `split_key` while a wave is not full; a pass takes `pass_byte` of keys.
-    """
-
-    least_places: float
-    most_places: float = 4.0
-    split_key: float = 512.0
-    most_splits: float = 64.0
-    pass_byte: float = 131072.0
-    ramp_key: float = 64.0
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeFacts:
-    """How the kernels were compiled and when each is chosen.
-
-    `places`: grouped tiles that one unit holds at a time. `tile_head_dim_share`: share of `tile_cycle` that grows with
-    the head dimension. `feed_limited`: grouped tiles work through keys at `feed_byte_per_clock`, else as fast as memory
-    delivers them. `splits_whole_context`: splits are counted over the cache although a window hides most of it.
-    `vector`: the other kernel, used for a group of one, for more than `largest_group`, and while KV heads x sequences
-    x whole `split.key` blocks x `vector_factor` stay below the number of units.
-    """
-
-    tiles: Tiles
-    split: Splits
-    places: float = 1.0
-    tile_head_dim_share: float = 0.5
-    feed_limited: bool = True
-    splits_whole_context: bool = False
-    auxiliary: Auxiliary = Auxiliary.NONE
-    vector: VectorKernel | None = None
-    largest_group: float = 32.0
-    vector_factor: float = 4.0
-
-
-_FLASH_3 = (Tile(64, 192, 128), Tile(_ANY, 128, 128))
-_FLASH_3_FP8 = (Tile(64, 192, 64), Tile(_ANY, 128, 112))
-
-
-class DecodeKernel(Enum):
-    """Decode kernels by name, as a calibration declares them; those not public come from rows used to fit."""
-
-    FLASH_ATTENTION_2 = DecodeFacts(
-        (Tile(_ANY, 64, 128),),
-        Splits(SplitRule.WAVE_EFFICIENCY, key=128.0, waves=2.0, never_ungrouped=True),
-        auxiliary=Auxiliary.LAYOUT_COPIES,
-    )
-    FLASH_ATTENTION_3 = DecodeFacts(
-        _FLASH_3, Splits(SplitRule.BALANCED, most=32.0, least=2.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
-    )
-    FLASH_ATTENTION_3_FP8 = DecodeFacts(
-        _FLASH_3_FP8, Splits(SplitRule.BALANCED, most=32.0, least=2.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
-    )
-    FLASH_ATTENTION_3_CAPPED = DecodeFacts(
-        _FLASH_3, Splits(SplitRule.BALANCED, most=16.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
-    )
-    FLASH_ATTENTION_3_CAPPED_FP8 = DecodeFacts(
-        _FLASH_3_FP8, Splits(SplitRule.BALANCED, most=16.0), auxiliary=Auxiliary.SEQUENCE_SCHEDULER
-    )
-    TENSORRT_AMPERE = DecodeFacts(
-        (Tile(_ANY, 128, 128),),
-        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
-        tile_head_dim_share=0.0,
-        feed_limited=False,
-        vector=VectorKernel(1.0),
-    )
-    TENSORRT_HOPPER = DecodeFacts(
-        (Tile(_ANY, 128, 128),),
-        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
-        places=2.0,
-        tile_head_dim_share=0.0,
-        feed_limited=False,
-        splits_whole_context=True,
-        vector=VectorKernel(2.0),
-    )
-    TENSORRT_HOPPER_FP8 = DecodeFacts(
-        (Tile(_ANY, 128, 128),),
-        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
-        places=2.0,
-        vector=VectorKernel(2.0),
-    )
+CONTIGUOUS_COPY = 0.5
+"""A copy of contiguous data, in further small kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +55,17 @@ class DecodeAttentionParameters:
     """What datasheets do not say about decode kernels on a device. Cycles are of one compute unit at boost clock."""
 
     launch_s: float = parameter(6e-6, low=1e-6, high=4e-5, ideal=0.0, unit="s", meaning="start and end of the op")
+    kernel_s: float = parameter(
+        3e-6, low=1e-7, high=2e-5, ideal=0.0, unit="s", meaning="each further small kernel that waits for the last one"
+    )
     tile_cycle: float = parameter(
-        2500.0, low=1.0, high=1e5, ideal=0.0, unit="cycle", meaning="start, first loads and end of one grouped tile"
+        2500.0,
+        low=1.0,
+        high=1e5,
+        ideal=0.0,
+        unit="cycle",
+        meaning="start, first loads and end of one grouped tile",
+        scaling=Scaling.WITH_FLOP_PER_CLOCK,
     )
     row_cycle: float = parameter(
         30.0, low=0.1, high=300.0, ideal=0.0, unit="cycle", meaning="extra per query head of a group"
@@ -175,7 +83,7 @@ class DecodeAttentionParameters:
         3000.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="masking 128 x 128 scores where a window hides some"
     )
     token_cycle: float = parameter(
-        500.0, low=0.1, high=1e5, ideal=0.0, unit="cycle", meaning="writing one token of one KV head to the cache"
+        1200.0, low=0.1, high=1e5, ideal=0.0, unit="cycle", meaning="writing one token to the KV cache, where in the op"
     )
     dram_fraction: float = parameter(
         0.9, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that reading keys reaches"
@@ -187,12 +95,9 @@ class DecodeAttentionParameters:
         30.0, low=4.0, high=300.0, ideal=np.inf, unit="byte/cycle", meaning="last-level cache to one compute unit"
     )
     combine_s: float = parameter(
-        2e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="adding up the parts of split keys"
+        1.5e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="adding up the parts of split keys"
     )
     split_s: float = parameter(1e-7, low=1e-9, high=2e-6, ideal=0.0, unit="s", meaning="extra of that per split")
-    copy_s: float = parameter(
-        2e-6, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one copy of queries or outputs (LAYOUT_COPIES)"
-    )
     schedule_s: float = parameter(
         5e-7, low=1e-8, high=2e-5, ideal=0.0, unit="s", meaning="one step of the planning kernel (SEQUENCE_SCHEDULER)"
     )
@@ -202,13 +107,20 @@ class DecodeAttentionParameters:
     ramp_cycle: float = parameter(
         2000.0, low=1.0, high=5e4, ideal=0.0, unit="cycle", meaning="its first pass with all threads at work"
     )
+    writes_cache: bool = False
+    """Whether the op as measured includes the kernel that writes the new key and value to the cache."""
     kernel: DecodeKernel = field(default=DecodeKernel.FLASH_ATTENTION_3)
 
     def fitted(self) -> tuple[str, ...]:
         """The parameters (at most 12) that this kernel has and a fit may change."""
         facts = self.kernel.value
         unused = {"vector_cycle", "ramp_cycle"} if facts.vector is None else {"cache_fraction"}
-        unused |= {"copy_s", "schedule_s"} - {_AUXILIARY_PARAMETER[facts.auxiliary]}
+        if facts.auxiliary is not Auxiliary.SEQUENCE_SCHEDULER:
+            unused.add("schedule_s")
+        if not self.writes_cache:
+            unused.add("token_cycle")
+        if facts.auxiliary is not Auxiliary.LAYOUT_COPIES:
+            unused.add("kernel_s")  # nothing tells it from launch_s
         return tuple(name for name in facts_of(type(self)) if name not in unused)
 
 
@@ -279,7 +191,10 @@ class _Formula:
         kv_moved_byte = 2.0 * sequences * kv_heads * shape.seen * head_dim * kv_byte
         query_byte = 2.0 * QUERY_BYTE * sequences * heads * head_dim
         byte_s = second_per_byte(kv_moved_byte, 0.0, copies, fitted, chip)
-        combine_s = (walk.split > 1.0) * (fitted.combine_s + fitted.split_s * walk.split + walk.partial_byte * byte_s)
+        waits = 0.0 if facts.combines_early else fitted.kernel_s
+        combine_s = (walk.split > 1.0) * (
+            waits + fitted.combine_s + fitted.split_s * walk.split + walk.partial_byte * byte_s
+        )
         compute_s, memory_s = walk.compute_s, kv_moved_byte * byte_s
         overhead_s = fitted.launch_s + query_byte * byte_s + combine_s + walk.extra_s
 
@@ -295,35 +210,41 @@ class _Formula:
         """Query heads of one KV head share a tile of matrix rows."""
         chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
         group = shape.heads / shape.kv_heads
-        row, column = tile_shape(facts.tiles, shape.head_dim, group)
+        hidden = shape.window < shape.key
+        tile = tile_sizes(facts.tiles, shape.head_dim, group, hidden)
+        row, column = tile.row, tile.column
         tiles = shape.sequences * shape.kv_heads * np.ceil(group / MATRIX_ROW)
         length = shape.key if facts.splits_whole_context else shape.seen
         split = chosen_splits(facts.split, tiles, shape.sequences, length, column, group, chip.unit_count)
         blocks = np.ceil(np.minimum(length / split, shape.seen) / column)
         share = facts.tile_head_dim_share
-        hidden = shape.window < shape.key
         cycle = fitted.tile_cycle * (1.0 - share + share * shape.head_dim / 128.0)
         cycle += fitted.row_cycle * np.minimum(group, MATRIX_ROW)
         cycle += fitted.window_cycle * row * column / MASK_AREA * hidden
-        fed_byte = facts.places * blocks * column * shape.key_byte * facts.feed_limited
-        cycle += fed_byte / fitted.feed_byte_per_clock
+        product = FLOP_PER_FMA * 2.0 * shape.head_dim / chip.flop_per_clock
+        scores = blocks * column * facts.feed_limited
+        cycle += facts.computes_apart * scores * MATRIX_ROW * (product + softmax_cycle(chip))
+        cycle += facts.places * scores * shape.key_byte / fitted.feed_byte_per_clock
         waves = rounded_waves(tiles * split / (chip.unit_count * facts.places))
-        written = shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
-        extra_s = fitted.token_cycle * written / chip.clock_hz + self.auxiliary_s(shape, group)
+        written = fitted.writes_cache * shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
+        own_append = fitted.writes_cache and not facts.appends_itself
+        extra_s = fitted.token_cycle * written / chip.clock_hz + own_append * fitted.kernel_s
+        extra_s += self.auxiliary_s(shape, group)
         partial_byte = PARTIAL_BYTE * split * shape.sequences * shape.heads * shape.head_dim
         return _Pass(waves * cycle / chip.clock_hz, split, partial_byte, extra_s)
 
     def auxiliary_s(self, shape: "_Shape", group: Array) -> Array:
         """Seconds of the small kernels around the grouped kernel."""
+        kernel_s = self.parameters.kernel_s
         match self.parameters.kernel.value.auxiliary:
             case Auxiliary.NONE:
                 return np.zeros(group.shape)
             case Auxiliary.LAYOUT_COPIES:
                 copied = (group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0)
-                return np.asarray(2.0 * self.parameters.copy_s * copied)
+                return np.asarray((2.0 * copied + CONTIGUOUS_COPY * (group > 1.0)) * kernel_s)
             case Auxiliary.SEQUENCE_SCHEDULER:
                 steps = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
-                return np.asarray(self.parameters.schedule_s * steps)
+                return np.asarray(kernel_s + self.parameters.schedule_s * steps)
 
     def vector(self, shape: "_Shape", facts: VectorKernel) -> _Pass:
         """One block of threads per query head."""

@@ -63,6 +63,12 @@ def facts_of(parameters: type) -> Mapping[str, ParameterFacts]:
     return found
 
 
+def kernel_facts_of(parameters: Any) -> Mapping[str, Any]:
+    """The fields of a parameter dataclass that no fit changes: its kernel and what else is known of it, by name."""
+    plain = (entry for entry in fields(parameters) if not {"facts", "parameters"} & entry.metadata.keys())
+    return {entry.name: getattr(parameters, entry.name) for entry in plain}
+
+
 def nested(parameters: type) -> Any:
     """A dataclass field that holds parameters of their own, fitted together with the others."""
     return field(default_factory=parameters, metadata={"parameters": parameters})

@@ -8,14 +8,14 @@ import numpy as np
 from ..kernels.attention import causal_pair_count, key_count
 from ..structs import FLOP_PER_FMA, Array, Number
 from .attention_common import (
-    EXPONENTIAL_PER_CLOCK,
     WAVE_ROUNDING,
     Tile,
     Tiles,
     power_norm,
     second_per_byte,
+    softmax_cycle,
     throttled,
-    tile_shape,
+    tile_sizes,
 )
 from .blocks import timed_in_blocks
 from .chip import Chip
@@ -24,6 +24,12 @@ from .parameter import Scaling, parameter
 from .time import Time
 
 _ANY = float("inf")
+
+LONGEST_FIRST = 8.0
+"""Exponent of the norm of mean load and longest tile where the longest start first: nearly the larger of the two."""
+
+LONGEST_LAST = 1.0
+"""The same where tiles start as they are numbered, under a causal mask the longest last: it adds to the mean load."""
 
 OUTPUT_BYTE = 2.0
 """Bytes of one output value: bf16 or fp16, also where queries are fp8."""
@@ -35,33 +41,71 @@ APPEND_HEAD_VALUES = 512.0
 @dataclass(frozen=True, slots=True)
 class PrefillFacts:
     """How a kernel was compiled. `packs_heads`: the query heads of a KV head share a tile, row by row.
-    `compiled_groups`: numbers of query heads per KV head with a kernel of their own.
+    `compiled_groups`: numbers of query heads per KV head with a kernel of their own. `places`: tiles that one unit
+    holds at a time, so that one starts while another computes. `takes_turns`: two groups of warps share a tile, and
+    one's softmax runs beside the other's products. `longest_first`: tiles start in the order of their length.
     """
 
     tiles: Tiles
     packs_heads: bool = False
     compiled_groups: tuple[float, ...] = ()
+    places: float = 1.0
+    takes_turns: bool = False
+    longest_first: bool = False
+
+    @property
+    def softmax_share(self) -> float:
+        """Share of the softmax time that the products do not hide by design: half of it with two groups of warps."""
+        return 0.5 if self.takes_turns else 1.0
+
+    @property
+    def balance(self) -> float:
+        """Exponent of the norm of mean load and longest tile."""
+        return LONGEST_FIRST if self.longest_first else LONGEST_LAST
+
+
+_COMPILED = (4.0, 8.0, 16.0)
+_FLASH_3 = (
+    Tile(64, 192, 128, short_up_to_row=64, slow_window_group=5.0),
+    Tile(_ANY, 128, 128, short_up_to_row=64, short_start=0.65, slow_window_group=0.0),
+)
 
 
 class PrefillKernel(Enum):
     """Prefill kernels by name, as a calibration declares them.
 
-    Tiles are what these libraries are compiled with, or (FlashAttention-3 fp8, TensorRT-LLM short rows) what rows used
-    for fitting selected (aiconfigurator, A100 and H100).
+    Tiles are what these libraries are compiled with (hopper/tile_size.h of FlashAttention-3), or what rows used for
+    fitting selected (aiconfigurator, A100 and H100): short rows, tiles of windows, order, TensorRT-LLM.
     """
 
-    FLASH_ATTENTION_2 = PrefillFacts((Tile(_ANY, 64, 128),))
+    FLASH_ATTENTION_2 = PrefillFacts((Tile(_ANY, 64, 128),), places=2.0)
+    FLASH_ATTENTION_2_LONGEST_FIRST = PrefillFacts((Tile(_ANY, 64, 128),), places=2.0, longest_first=True)
     FLASH_ATTENTION_3 = PrefillFacts(
-        (Tile(64, 192, 128, 64), Tile(_ANY, 128, 128, 64)), packs_heads=True, compiled_groups=(4.0, 8.0, 16.0)
+        _FLASH_3, packs_heads=True, compiled_groups=_COMPILED, takes_turns=True, longest_first=True
     )
+    FLASH_ATTENTION_3_IN_ORDER = PrefillFacts(_FLASH_3, packs_heads=True, compiled_groups=_COMPILED, takes_turns=True)
     FLASH_ATTENTION_3_FP8 = PrefillFacts(
-        (Tile(64, 192, 160, 64, 64, 160), Tile(_ANY, 192, 96, 64, 64, 96)),
+        (
+            Tile(64, 192, 160, short_up_to_row=64, short_column=160, slow_window_group=0.0),
+            Tile(
+                _ANY,
+                128,
+                160,
+                short_up_to_row=64,
+                short_column=160,
+                short_start=0.5,
+                window_column=64,
+                slow_window_group=1.0,
+            ),
+        ),
         packs_heads=True,
-        compiled_groups=(4.0, 8.0, 16.0),
+        compiled_groups=_COMPILED,
+        takes_turns=True,
+        longest_first=True,
     )
     TENSORRT_AMPERE = PrefillFacts((Tile(_ANY, 64, 128, 32, 64, 64),))
-    TENSORRT_HOPPER = PrefillFacts((Tile(64, 64, 256), Tile(_ANY, 64, 128)))
-    TENSORRT_HOPPER_FP8 = PrefillFacts((Tile(64, 128, 256, 64, 64, 256), Tile(_ANY, 128, 128, 32)))
+    TENSORRT_HOPPER = PrefillFacts((Tile(64, 64, 256), Tile(_ANY, 64, 128)), takes_turns=True)
+    TENSORRT_HOPPER_FP8 = PrefillFacts((Tile(64, 128, 256, 64, 64, 256), Tile(_ANY, 128, 128, 32)), takes_turns=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +118,13 @@ class PrefillAttentionParameters:
 
     launch_s: float = parameter(7e-6, low=1e-6, high=4e-5, ideal=0.0, unit="s", meaning="start and end of the op")
     matrix_fraction: float = parameter(
-        0.75, low=0.2, high=1.0, ideal=1.0, unit="1", meaning="fraction of the dense peak inside a block"
+        0.9, low=0.2, high=1.0, ideal=1.0, unit="1", meaning="fraction of the dense peak inside a block"
     )
-    exponential_exposed: float = parameter(
-        0.4, low=0.02, high=2.0, ideal=0.0, unit="1", meaning="share of softmax time that products do not hide"
+    softmax_exposed: float = parameter(
+        1.0, low=0.02, high=4.0, ideal=0.0, unit="1", meaning="softmax time beside the products, over softmax_share"
     )
     tile_cycle: float = parameter(
-        2500.0,
+        6000.0,
         low=1.0,
         high=3e4,
         ideal=0.0,
@@ -92,10 +136,10 @@ class PrefillAttentionParameters:
         100.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="extra per tile whose window hides the first keys"
     )
     group_saving: float = parameter(
-        0.1, low=1e-3, high=0.9, ideal=1.0, unit="1", meaning="share of tile_cycle saved by compiled_groups"
+        0.15, low=1e-3, high=0.9, ideal=1.0, unit="1", meaning="share of tile_cycle saved by compiled_groups"
     )
     token_cycle: float = parameter(
-        300.0, low=0.1, high=2e4, ideal=0.0, unit="cycle", meaning="writing one token to the KV cache, where in the op"
+        1200.0, low=0.1, high=2e4, ideal=0.0, unit="cycle", meaning="writing one token to the KV cache, where in the op"
     )
     dram_fraction: float = parameter(
         0.9, low=0.3, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that tiles reach"
@@ -105,9 +149,6 @@ class PrefillAttentionParameters:
     )
     cache_byte_per_clock: float = parameter(
         30.0, low=4.0, high=300.0, ideal=np.inf, unit="byte/cycle", meaning="last-level cache to one compute unit"
-    )
-    balance: float = parameter(
-        1.5, low=1.0, high=8.0, ideal=8.0, unit="1", meaning="norm of mean load and longest tile: 8 balances them well"
     )
     overlap: float = parameter(
         1.2, low=1.0, high=8.0, ideal=8.0, unit="1", meaning="norm of compute and memory: 1 adds them, 8 overlaps"
@@ -201,7 +242,8 @@ class _Formula:
         group = heads / kv_heads
         packed = group if facts.packs_heads else np.ones(group.shape)
         rows = new_token * packed
-        row, column = tile_shape(facts.tiles, head_dim, rows)
+        tile = tile_sizes(facts.tiles, head_dim, rows, window < context + new_token)
+        row, column = tile.row, tile.column
         tiles = np.ceil(rows / row)
         if self.causal:
             grid = np.gcd(np.rint(row).astype(np.int64), np.rint(column * packed).astype(np.int64)) / packed
@@ -213,14 +255,15 @@ class _Formula:
             pairs = new_token * key_count(new_token, context, window)
 
         product = FLOP_PER_FMA * 2.0 * head_dim / (chip.flop_per_clock * fitted.matrix_fraction)
-        block_cycle = row * column * (product + fitted.exponential_exposed / EXPONENTIAL_PER_CLOCK)
+        block_cycle = row * column * (product + fitted.softmax_exposed * facts.softmax_share * softmax_cycle(chip))
         compiled = np.isin(group, facts.compiled_groups)
-        tile_cycle = fitted.tile_cycle * (1.0 - fitted.group_saving * compiled) + fitted.window_cycle * blocks.windowed
+        tile_cycle = fitted.tile_cycle * tile.start / facts.places * (1.0 - fitted.group_saving * compiled)
+        tile_cycle += fitted.window_cycle * blocks.windowed * (group <= tile.slow_window_group)
         load = tiles * sequences * heads / packed / chip.unit_count
         waves = WAVE_ROUNDING * np.ceil(load) + (1.0 - WAVE_ROUNDING) * load
         mean_cycle = waves * (tile_cycle + blocks.mean * block_cycle)
         longest_cycle = tile_cycle + blocks.longest * block_cycle
-        compute_s = throttled(power_norm(fitted.balance, mean_cycle, longest_cycle) / chip.clock_hz)
+        compute_s = throttled(power_norm(facts.balance, mean_cycle, longest_cycle) / chip.clock_hz)
 
         key_values = 2.0 * sequences * kv_heads * head_dim * key_count(new_token, context, window)
         queries = sequences * new_token * heads * head_dim

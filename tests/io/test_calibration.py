@@ -10,12 +10,14 @@ from roofline.io.calibration import (
     backends_of,
     calibration_of,
     calibration_text,
+    carried_over,
     load_calibration,
     transfer_bands,
     uncalibrated,
 )
 from roofline.io.profiles import load_target, profile_names
-from roofline.timing.parameter import facts_of, value_of
+from roofline.timing.decode_kernels import DecodeKernel
+from roofline.timing.parameter import facts_of, kernel_facts_of, value_of
 from roofline.timing.transfer import scaled, transferred
 
 CALIBRATED = [name for name in profile_names() if load_target(name).calibration]
@@ -137,6 +139,46 @@ def test_transfer_scales_by_link_and_unit_rate():
     # NVLink 3 has 300 GB/s a direction, NVLink 4 has 450: times shrink to two thirds.
     assert value_of(lent, "launch_s") == pytest.approx(value_of(ring, "launch_s") * 300 / 450)
     assert value_of(lent, "link") == value_of(ring, "link")
+
+
+def test_a_relatives_parameters_run_the_kernels_that_a_profile_declares():
+    source, target = load_target("a100-sxm-80gb"), load_target("h100-sxm")
+    models = calibration_of(source.calibration, "a").models
+    lent = carried_over(models, source, target)["decode_attention", "bf16"]
+    assert models["decode_attention", "bf16"].parameters.kernel is DecodeKernel.FLASH_ATTENTION_2
+    assert lent.parameters.kernel is DecodeKernel.FLASH_ATTENTION_3
+    assert lent.parameters.launch_s == models["decode_attention", "bf16"].parameters.launch_s
+    assert lent.transferred_from == "a100-sxm-80gb"
+    undeclared = carried_over(models, source, replace(target, kernels={}))["decode_attention", "bf16"]
+    assert undeclared.parameters.kernel is DecodeKernel.FLASH_ATTENTION_2
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ({"kernel": "FLASH_ATENTION_3"}, ["FLASH_ATENTION_3", "FLASH_ATTENTION_3"]),
+        ({"kernal": "FLASH_ATTENTION_3"}, ["kernal", "kernel"]),
+        ({"launch_s": 1e-6}, ["launch_s", "writes_cache"]),
+    ],
+)
+def test_mistakes_in_declared_kernels_are_named(declared, words):
+    source, target = load_target("a100-sxm-80gb"), load_target("h100-sxm")
+    models = calibration_of(source.calibration, "a").models
+    wrong = replace(target, kernels={"vllm": {"decode_attention": {"bf16": declared}}})
+    with pytest.raises(RooflineError) as caught:
+        carried_over(models, source, wrong)
+    for word in (*words, "h100-sxm: kernels.vllm.decode_attention.bf16"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a100-sxm-80gb", "h100-sxm"])
+def test_declared_kernels_are_those_that_the_fits_found(name):
+    target = load_target(name)
+    models = calibration_of(target.calibration, name, "vllm").models
+    for family in ("gemm", "moe", "prefill_attention", "decode_attention"):
+        for label, declared in target.kernels["vllm"][family].items():
+            found = kernel_facts_of(models[family, label].parameters)
+            assert {key: getattr(found[key], "name", found[key]) for key in declared} == declared
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from roofline.timing.chip import Chip
 from roofline.timing.time import Time
 
 MIB = 2.0**20
-A100 = Chip(108.0, 1.41e9, 312e12 / 108 / 1.41e9, 2039e9, 40 * MIB)
-H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * MIB)
+A100 = Chip(108.0, 1.41e9, 312e12 / 108 / 1.41e9, 2039e9, 40 * MIB, 128.0)
+H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * MIB, 256.0)
 H100_FP8 = replace(H100, flop_per_clock=2.0 * H100.flop_per_clock)
-RTX_PRO_6000 = Chip(188.0, 2.43e9, 467.8e12 / 188 / 2.43e9, 1792e9, 128 * MIB)
+RTX_PRO_6000 = Chip(188.0, 2.43e9, 467.8e12 / 188 / 2.43e9, 1792e9, 128 * MIB, 256.0)
 
 FIT_ROWS = 2000
 """Rows that a fit in a test uses at most: enough, and quick."""

@@ -17,9 +17,9 @@ from roofline.timing.parameter import facts_of
 from roofline.timing.tiles import TileLibrary
 
 MIB = 2.0**20
-A100 = Chip(108.0, 1.41e9, 312e12 / 108 / 1.41e9, 2039e9, 40 * MIB)
+A100 = Chip(108.0, 1.41e9, 312e12 / 108 / 1.41e9, 2039e9, 40 * MIB, 128.0)
 A100_INT8 = replace(A100, flop_per_clock=624e12 / 108 / 1.41e9)
-H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * MIB)
+H100 = Chip(132.0, 1.83e9, 989.4e12 / 132 / 1.83e9, 3350e9, 50 * MIB, 256.0)
 H100_FP8 = replace(H100, flop_per_clock=1978.9e12 / 132 / 1.83e9)
 GRAPH_OF_SIX = BenchmarkLoop(operand_copies=6.0)
 

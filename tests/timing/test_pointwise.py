@@ -16,8 +16,8 @@ from roofline.timing.loop import BenchmarkLoop
 from roofline.timing.parameter import facts_of
 from roofline.timing.pointwise import PointwiseParameters, pointwise_time
 
-A100 = Chip(108.0, 1.41e9, 312e12 / (108 * 1.41e9), 2039e9, 40.0 * 2**20)
-PRO_6000 = Chip(188.0, 2.43e9, 467e12 / (188 * 2.43e9), 1792e9, 128.0 * 2**20)
+A100 = Chip(108.0, 1.41e9, 312e12 / (108 * 1.41e9), 2039e9, 40.0 * 2**20, 128.0)
+PRO_6000 = Chip(188.0, 2.43e9, 467e12 / (188 * 2.43e9), 1792e9, 128.0 * 2**20, 256.0)
 PRIOR = PointwiseParameters()
 
 rows = st.floats(1.0, 1e6)

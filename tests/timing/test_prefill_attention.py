@@ -27,9 +27,8 @@ IDEAL = PrefillAttentionParameters(
     cache_byte_per_clock=np.inf,
     launch_s=5e-6,
     matrix_fraction=1.0,
-    exponential_exposed=0.16,
-    tile_cycle=1000.0,
-    balance=1.0,
+    softmax_exposed=0.1,
+    tile_cycle=2000.0,
     overlap=1.0,
     kernel=PrefillKernel.FLASH_ATTENTION_2,
 )
@@ -60,10 +59,11 @@ def predict(chip: Chip, query_byte: float = 2.0, kv_byte: float = 2.0) -> Predic
 
 def test_one_tile_by_hand() -> None:
     # 64 queries on 64 keys, d = 128: one tile of 64 x 128 scores on one of 108 units. Products: 4·128 FLOP a score at
-    # 2048.8 FLOP per clock; softmax: 0.16 of a sixteenth of a clock a score. Mean load (0.7 of a wave and 0.3 of a
-    # 108th) and longest tile add up, as `balance` is 1. Below 5 ms: not throttled to speak of.
+    # 2048.8 FLOP per clock; softmax: a tenth of an exponential (16 a clock) and 10 FLOP (128 a clock) a score. Start-up
+    # is halved by the two tiles that a unit holds. Mean load (0.7 of a wave and 0.3 of a 108th) and longest tile add
+    # up: FlashAttention-2 starts the longest tiles last. Below 5 ms: not throttled to speak of.
     flop_per_clock = 312e12 / 108 / 1.41e9
-    cycle = 1000 + 64 * 128 * (4 * 128 / flop_per_clock + 0.16 / 16)
+    cycle = 2000 / 2 + 64 * 128 * (4 * 128 / flop_per_clock + 0.1 * (1 / 16 + 10 / 128))
     expected = 5e-6 + (1 + 0.7 + 0.3 / 108) * cycle / 1.41e9
     time = timed((1, 64, 0, 1, 1, 128, NO_WINDOW), FAST_DRAM)
     assert time.total_s == pytest.approx(expected, rel=1e-6)
@@ -101,12 +101,39 @@ def test_a_window_makes_time_linear_in_length() -> None:
 def test_a_prefix_costs_its_keys() -> None:
     # A chunk of 1024 on 15360 computes the last 1024 rows of a causal square of 16384: 2·16384·1024 - 1024² of its
     # area. Where load is well balanced, the longest tile (nearly the same in both) adds nothing of its own.
-    balanced = replace(IDEAL, balance=8.0)
+    balanced = replace(IDEAL, kernel=PrefillKernel.FLASH_ATTENTION_2_LONGEST_FIRST)
     whole, chunk = (
         float(timed((1, *rows, 8, 4, 128, NO_WINDOW), parameters=balanced).compute_s)
         for rows in ((16384, 0), (1024, 15360))
     )
     assert chunk / whole == pytest.approx((2 * 16384 * 1024 - 1024**2) / 16384**2, rel=0.1)
+
+
+def test_groups_of_warps_that_take_turns_hide_half_of_the_softmax() -> None:
+    # 128 x 128 scores, one tile of FlashAttention-3 on H100: softmax a sixteenth and 10/256 of a clock a score.
+    parameters = replace(IDEAL, softmax_exposed=1.0, kernel=PrefillKernel.FLASH_ATTENTION_3)
+    serial, hidden = (
+        float(timed((1, 128, 0, 8, 1, 128, NO_WINDOW), parameters=replace(parameters, softmax_exposed=x)).compute_s)
+        for x in (1.0, 1e-9)
+    )
+    # One tile for each of 8 heads: mean load and longest tile of equal length, joined by the norm of 8.
+    waves = 0.7 + 0.3 * 8 / 132
+    softmax_s = 0.5 * 128 * 128 * (1 / 16 + 10 / 256) / 1.83e9 * (waves**8 + 1) ** (1 / 8)
+    assert serial - hidden == pytest.approx(softmax_s, rel=1e-3)
+
+
+def test_short_tiles_start_faster_and_windows_have_tiles_of_their_own() -> None:
+    parameters = replace(IDEAL, tile_cycle=1e6, kernel=PrefillKernel.FLASH_ATTENTION_3)
+    short, full = (
+        float(timed((1, rows, 0, 132, 1, 128, NO_WINDOW), parameters=parameters).compute_s) for rows in (64, 65)
+    )
+    assert short / full == pytest.approx(0.65, rel=0.01)
+    narrow = replace(IDEAL, window_cycle=1.0, kernel=PrefillKernel.FLASH_ATTENTION_3_FP8)
+    # 128 queries see 255 keys: 255/64 and half a block at each end are under five of 64 keys, where 160 takes more.
+    windowed, causal = (
+        float(timed((64, 4096, 0, 8, 2, 128, window), parameters=narrow).compute_s) for window in (128.0, 4096.0)
+    )
+    assert windowed < 0.15 * causal
 
 
 def test_no_mask_costs_about_twice_a_causal_mask() -> None:
@@ -180,9 +207,9 @@ MEASURED = [
     ("a100_sxm", VLLM_14, A100, 2.0, 2.0, PrefillKernel.FLASH_ATTENTION_2, True, 2.3, 3.4),
     ("a100_sxm", TENSORRT_A, A100, 2.0, 2.0, PrefillKernel.TENSORRT_AMPERE, False, 1.9, 2.9),
     ("h100_sxm", VLLM_14, H100, 2.0, 2.0, PrefillKernel.FLASH_ATTENTION_3, True, 4.5, 6.5),
-    ("h100_sxm", VLLM_14, H100, 2.0, 1.0, PrefillKernel.FLASH_ATTENTION_3, True, 4.9, 7.4),
-    ("h100_sxm", VLLM_19, H100, 2.0, 2.0, PrefillKernel.FLASH_ATTENTION_3, False, 4.5, 6.5),
-    ("h100_sxm", VLLM_19, H100, 2.0, 1.0, PrefillKernel.FLASH_ATTENTION_3_FP8, False, 5.2, 7.8),
+    ("h100_sxm", VLLM_14, H100, 2.0, 1.0, PrefillKernel.FLASH_ATTENTION_3_IN_ORDER, True, 4.0, 6.6),
+    ("h100_sxm", VLLM_19, H100, 2.0, 2.0, PrefillKernel.FLASH_ATTENTION_3, False, 4.2, 5.6),
+    ("h100_sxm", VLLM_19, H100, 2.0, 1.0, PrefillKernel.FLASH_ATTENTION_3_FP8, False, 4.4, 6.0),
     ("h100_sxm", TENSORRT_H, H100, 2.0, 2.0, PrefillKernel.TENSORRT_HOPPER, False, 4.5, 6.7),
     ("h100_sxm", TENSORRT_H, H100, 2.0, 1.0, PrefillKernel.TENSORRT_HOPPER_FP8, False, 4.7, 6.7),
     ("h100_sxm", TENSORRT_H, H100_FP8, 1.0, 1.0, PrefillKernel.TENSORRT_HOPPER_FP8, False, 4.5, 6.2),

@@ -20,7 +20,7 @@ from roofline.timing.systolic import (
     systolic_prefill_time,
 )
 
-V6E = Chip(4.0, 1.75e9, 918e12 / (4 * 1.75e9), 1638e9, 128.0 * 2**20)
+V6E = Chip(4.0, 1.75e9, 918e12 / (4 * 1.75e9), 1638e9, 128.0 * 2**20, 1024.0)
 GEMM = SystolicGemmParameters()
 ATTENTION = SystolicAttentionParameters()
 QUERY_BYTE, CACHE_BYTE = 2 * 32 * 128 * 2.0, 2 * 8 * 128 * 2.0

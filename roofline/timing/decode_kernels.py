@@ -1,0 +1,131 @@
+"""The decode attention kernels of libraries: how they were compiled and what runs beside them. Facts, not fits."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from .attention_common import Tile, Tiles
+from .split_rules import SplitRule, Splits
+
+_ANY = float("inf")
+
+
+class Auxiliary(StrEnum):
+    """Small kernels around the main one."""
+
+    NONE = "none"
+    LAYOUT_COPIES = "layout_copies"
+    """Queries and outputs of groups are copied to swap heads and rows: both by a kernel where KV heads and sequences
+    exceed one, and as they lie in any case."""
+    SEQUENCE_SCHEDULER = "sequence_scheduler"
+    """A kernel before the main one plans the work in steps of SCHEDULER_SEQUENCES sequences."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorKernel:
+    """A block of threads per query head. Blocks per unit double with the grid from `least_places` to `most_places`
+    (blocks get smaller); keys are split every `split_key` while a wave is not full; a pass takes `pass_byte` of keys.
+    """
+
+    least_places: float
+    most_places: float = 4.0
+    split_key: float = 512.0
+    most_splits: float = 64.0
+    pass_byte: float = 131072.0
+    ramp_key: float = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFacts:
+    """How the kernels were compiled and when each is chosen.
+
+    `places`: grouped tiles that one unit holds at a time. `tile_head_dim_share`: share of `tile_cycle` that grows with
+    the head dimension. `feed_limited`: grouped tiles work through keys at `feed_byte_per_clock`, else as fast as memory
+    delivers them. `computes_apart`: the products and softmax of a block wait for its keys and take turns with each
+    other, instead of running beside the loads. `splits_whole_context`: splits are counted over the cache although a
+    window hides most of it. `combines_early`: the kernel that combines splits is launched while the main one ends, or
+    is part of it. `appends_itself`: the kernel also writes the new key and value, where that is in the op.
+    `vector`: the other kernel, used for a group of one, for more than `largest_group`, and while KV heads x sequences
+    x whole `split.key` blocks x `vector_factor` stay below the number of units.
+    """
+
+    tiles: Tiles
+    split: Splits
+    places: float = 1.0
+    tile_head_dim_share: float = 0.5
+    feed_limited: bool = True
+    computes_apart: bool = False
+    splits_whole_context: bool = False
+    combines_early: bool = False
+    appends_itself: bool = False
+    auxiliary: Auxiliary = Auxiliary.NONE
+    vector: VectorKernel | None = None
+    largest_group: float = 32.0
+    vector_factor: float = 4.0
+
+
+_FLASH_3 = (Tile(64, 192, 128), Tile(_ANY, 128, 128))
+_FLASH_3_FP8 = (Tile(64, 192, 64), Tile(_ANY, 128, 112))
+
+
+class DecodeKernel(Enum):
+    """Decode kernels by name, as a calibration declares them; those not public come from rows used to fit."""
+
+    FLASH_ATTENTION_2 = DecodeFacts(
+        (Tile(_ANY, 64, 128),),
+        Splits(SplitRule.WAVE_EFFICIENCY, key=128.0, waves=2.0, never_ungrouped=True),
+        places=2.0,
+        computes_apart=True,
+        auxiliary=Auxiliary.LAYOUT_COPIES,
+    )
+    FLASH_ATTENTION_3 = DecodeFacts(
+        _FLASH_3,
+        Splits(SplitRule.BALANCED, most=32.0, least=2.0),
+        combines_early=True,
+        auxiliary=Auxiliary.SEQUENCE_SCHEDULER,
+    )
+    FLASH_ATTENTION_3_FP8 = DecodeFacts(
+        _FLASH_3_FP8,
+        Splits(SplitRule.BALANCED, most=32.0, least=2.0),
+        combines_early=True,
+        auxiliary=Auxiliary.SEQUENCE_SCHEDULER,
+    )
+    FLASH_ATTENTION_3_CAPPED = DecodeFacts(
+        _FLASH_3,
+        Splits(SplitRule.BALANCED, most=16.0),
+        combines_early=True,
+        auxiliary=Auxiliary.SEQUENCE_SCHEDULER,
+    )
+    FLASH_ATTENTION_3_CAPPED_FP8 = DecodeFacts(
+        _FLASH_3_FP8,
+        Splits(SplitRule.BALANCED, most=16.0),
+        combines_early=True,
+        auxiliary=Auxiliary.SEQUENCE_SCHEDULER,
+    )
+    TENSORRT_AMPERE = DecodeFacts(
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        tile_head_dim_share=0.0,
+        feed_limited=False,
+        combines_early=True,
+        appends_itself=True,
+        vector=VectorKernel(1.0),
+    )
+    TENSORRT_HOPPER = DecodeFacts(
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        places=2.0,
+        tile_head_dim_share=0.0,
+        feed_limited=False,
+        splits_whole_context=True,
+        combines_early=True,
+        appends_itself=True,
+        vector=VectorKernel(2.0),
+    )
+    TENSORRT_HOPPER_FP8 = DecodeFacts(
+        (Tile(_ANY, 128, 128),),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        places=2.0,
+        combines_early=True,
+        appends_itself=True,
+        vector=VectorKernel(2.0),
+    )
