@@ -1,8 +1,8 @@
 """The gallery in reports/: sample records of every kind, each with its page; all share one plotly.js.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/gallery.py [--render]
-Without --render the records are made again by the commands below (validations by benchmarks/validation.py); with it, only
-pages and the index are, from the JSON that is there.
+Without --render the records are made again by the commands below (validations by benchmarks/validation.py); with it,
+only pages and the index are, from the JSON that is there.
 """
 
 import contextlib
@@ -62,8 +62,8 @@ INDEX = """<!doctype html>
 <header>
 <p class="kicker">roofline</p>
 <h1>Sample reports</h1>
-<p class="answer">One page for each kind of record that the commands write, beside the record itself. A page that a command
-writes with <code>--html</code> is one file to mail; these share one plotly.js.</p>
+<p class="answer">One page for each kind of record that the commands write, beside the record itself. A page that a
+command writes with <code>--html</code> is one file to mail; these share one plotly.js.</p>
 </header>
 <main>
 {% for title, samples in kinds %}
@@ -71,13 +71,15 @@ writes with <code>--html</code> is one file to mail; these share one plotly.js.<
 <h2>{{ title }}</h2>
 <ul>
 {% for name, command, page in samples %}
-<li>{% if page %}<a href="{{ name }}.html">{{ name }}</a>{% else %}{{ name }}{% endif %} (<a href="{{ name }}.json">JSON</a>)<br><code>{{ command }}</code></li>
+<li>{% if page %}<a href="{{ name }}.html">{{ name }}</a>{% else %}{{ name }}{% endif %}
+(<a href="{{ name }}.json">JSON</a>)<br><code>{{ command }}</code></li>
 {% endfor %}
 </ul>
 </section>
 {% endfor %}
 </main>
-<footer><p>Made again by <code>python benchmarks/gallery.py</code>; <a href="README.md">README.md</a> has the table of validations.</p></footer>
+<footer><p>Made again by <code>python benchmarks/gallery.py</code>;
+<a href="README.md">README.md</a> has the table of validations.</p></footer>
 </body>
 </html>
 """

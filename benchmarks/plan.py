@@ -14,7 +14,10 @@ LARGE = {
     "max_sequences": (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 896, 1024),
     "max_batch_tokens": (512, 1024, 2048, 3072, 4096, 6144, 8192, 12288, 16384),
 }
-DEVICES = "a100-sxm-40gb,a100-sxm-80gb,b200-sxm,gb200,h100-nvl,h100-sxm,h200-sxm,l40s,mi300x,rtx-pro-6000,tpu-v5e,tpu-v5p,tpu-v6e"
+DEVICES = (
+    "a100-sxm-40gb,a100-sxm-80gb,b200-sxm,gb200,h100-nvl,h100-sxm,h200-sxm,l40s,mi300x,rtx-pro-6000,"
+    "tpu-v5e,tpu-v5p,tpu-v6e"
+)
 
 
 def one(name, model, devices, limits, max_devices):
