@@ -10,8 +10,11 @@ from .screen import WIDTH, rendered
 
 Record = Mapping[str, Any]
 
-FALLEN = 5
+FALLEN = 4
 """Reasons that are told on the screen."""
+
+OTHERS = 6
+"""Other devices that are."""
 
 
 def plan_screen(record: Record) -> str:
@@ -52,19 +55,21 @@ def _plans(record: Record) -> Iterator[str]:
         entry["count"] for entry in record["rejected"] if entry["reason"] in ("rate", "ttft", "tpot", "ttft_and_tpot")
     )
     yield (
-        f"{evaluated:,} configurations evaluated, {fine:,} meet it, best of each device, split and format shown; "
-        f"{pruned:,} ruled out by bounds."
+        f"{evaluated:,} configurations evaluated, {fine:,} meet it (shown: best of each device, split and format); "
+        f"{pruned:,} ruled out."
     )
+    yield from _elsewhere(record)
 
 
 def table(plans: list[Record], percentile: float) -> str:
     """One row per plan."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    shown = Table()
-    for name in ("", "devices", "replicas x split", "weights/KV", "batch, tokens"):
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("", "devices", "replicas x split", "weights/KV", "batch·tokens"):
         shown.add_column(name, justify="left", no_wrap=True)
-    for name in (f"TTFT p{percentile:g}", f"TPOT p{percentile:g}", "load", "$/h", "$/Mtok in", "out", "J/token"):
+    for name in (f"TTFT p{percentile:g}", "TPOT", "load", "$/h", "$/Mtok in·out"):
         shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("sure", justify="left", no_wrap=True)
     for i, plan in enumerate(plans, start=1):
@@ -73,17 +78,28 @@ def table(plans: list[Record], percentile: float) -> str:
             f"{plan['n_devices']} x {plan['device']}",
             f"{pools_text(plan)} x {split_text(plan['parallelism'])}",
             f"{plan['precision']['weights']}/{plan['precision']['kv']}",
-            f"{plan['engine']['max_sequence']}, {plan['engine']['max_batch_token']:,}",
+            f"{plan['engine']['max_sequence']}·{plan['engine']['max_batch_token']}",
             seconds(plan["ttft_s"]["at_percentile"]),
             seconds(plan["tpot_s"]["at_percentile"]),
             f"{plan['utilisation']:.0%}",
             number(plan["usd_per_hour"]),
-            number(plan["usd_per_mtok_input"]),
-            number(plan["usd_per_mtok_output"]),
-            number(plan["joule_per_token"]),
+            f"{number(plan['usd_per_mtok_input'], 2)}·{number(plan['usd_per_mtok_output'])}",
             "yes" if plan["robust"] else "no",
         )
-    return rendered(shown, width=150)
+    lines = rendered(shown, width=120).split("\n")
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def _elsewhere(record: Record) -> Iterator[str]:
+    """The best plan of each device beside the first, where there are several."""
+    others = [entry for entry in record["by_device"] if entry["device"] != record["plans"][0]["device"]]
+    if not others:
+        return
+    told = "; ".join(
+        f"{entry['n_devices']} x {entry['device']} {money(entry['usd_per_hour'])}/h" for entry in others[:OTHERS]
+    )
+    more = f"; {len(others) - OTHERS} more" if len(others) > OTHERS else ""
+    yield from wrap(f"Best of other devices: {told}{more}.", WIDTH)
 
 
 def _nothing(record: Record) -> Iterator[str]:
@@ -130,4 +146,4 @@ def _limits(record: Record) -> Iterator[str]:
     yield ""
     yield from wrap(f"Sure: {record['band']['summary']}.", WIDTH)
     yield from wrap(f"Not modelled: {'; '.join(record['not_modelled'])}.", WIDTH)
-    yield f"Assumed: {len(record['assumptions'])} facts; --json and --html list them, and the Pareto front."
+    yield f"Assumed: {len(record['assumptions'])} facts; --json and --html list them, energy and the Pareto front."

@@ -13,7 +13,7 @@ from ..structs import Array
 from ..workload import Precision
 from .answer import Answer, nearest
 from .detail import Plan
-from .relax import Relaxation
+from .relax import Relaxation, best_plans
 from .request import PlanRequest, Reason
 from .rows import Rows
 from .search import Search, counts
@@ -74,6 +74,7 @@ def plan_record(found: Answer, request: dict[str, Any], command: str = "") -> di
         "candidates_evaluated": searched.evaluated,
         "candidates_pruned": searched.pruned,
         "plans": [plan_entry(plan, asked) for plan in found.plans],
+        "by_device": _by_device(searched),
         "pareto": _pareto(searched),
         "rejected": [_rejected(searched, reason, count) for reason, count in counts(searched).items()],
         "infeasible": _infeasible(found),
@@ -179,6 +180,31 @@ def finite(value: float) -> float | None:
 
 def _ends(ends: tuple[float, float]) -> list[float | None]:
     return [finite(end) for end in ends]
+
+
+def _by_device(found: Search) -> list[dict[str, Any]]:
+    """The best plan of each device that has one, in the order of the ranking."""
+    rows = best_plans(found)
+    told: dict[str, dict[str, Any]] = {}
+    for i, position in enumerate(rows.structure):
+        structure = found.structures[int(position)]
+        told.setdefault(
+            structure.offer.device.name,
+            {
+                "device": structure.offer.device.name,
+                "n_devices": int(rows.n_devices[i]),
+                "replicas": int(rows.replicas[i]),
+                "prefill_replicas": int(rows.prefill_replicas[i]),
+                "parallelism": asdict(structure.split),
+                "precision": _formats(structure.precision),
+                "ttft_s": float(rows.ttft_s[i]),
+                "tpot_s": float(rows.tpot_s[i]),
+                "utilisation": float(rows.load[i]),
+                "usd_per_hour": finite(float(rows.usd_per_hour[i])),
+                "joule_per_token": float(rows.joule_per_token[i]),
+            },
+        )
+    return list(told.values())
 
 
 def _pareto(found: Search) -> dict[str, Any]:

@@ -111,18 +111,12 @@ def _results(request: PlanRequest, batches: Sequence[Task], total: int, cluster:
         from .cluster import run_on_cluster
 
         return run_on_cluster(request, batches, cluster)
-    if total < ALONE or (os.cpu_count() or 1) < 2 or len(batches) < 2:
+    cores = os.cpu_count() or 1
+    if total < ALONE or cores < 2 or len(batches) < 2:
         return (run_task(request, batch) for batch in batches)
-    return _in_processes(request, batches)
+    from .worker import run_in_processes
 
-
-def _in_processes(request: PlanRequest, batches: Sequence[Task]) -> Iterator[list[Verdict]]:
-    from concurrent.futures import ProcessPoolExecutor
-    from functools import partial
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
-        yield from pool.map(partial(run_task, request), batches)
+    return run_in_processes(request, batches, min(cores, len(batches)))
 
 
 def counts(found: Search) -> dict[Reason, int]:

@@ -10,9 +10,9 @@ LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "rate": "The rate at which it saturate
 
 
 def split_text(spread: Record) -> str:
-    """The ranks of a replica: "TP4 PP2", or "1 device"."""
+    """The ranks of a replica: "TP4 PP2"; "TP1" is one device."""
     told = " ".join(f"{key.upper()}{value}" for key, value in spread.items() if value > 1)
-    return told or "1 device"
+    return told or "TP1"
 
 
 def pools_text(plan: Record) -> str:
@@ -57,12 +57,12 @@ def _sure(plan: Record, asked: Record) -> str:
     """Whether the plan holds at the slow end of its band, and if not, what it would come to."""
     if plan["robust"]:
         return "It also holds at the slow end of the band."
+    if plan["band"]["ttft_s"][1] is None or plan["band"]["tpot_s"][1] is None:
+        return "Not sure: at the slow end of the band it would saturate."
     late = []
     for key, name in (("ttft_s", "TTFT"), ("tpot_s", "TPOT")):
         slow = plan["band"][key][1]
-        if slow is None:
-            late.append(f"{name} without end")
-        elif slow > asked[key]:
+        if slow > asked[key]:
             late.append(f"{name} {_time(slow)}")
     return f"Not sure: at the slow end of the band it would give {' and '.join(late)}."
 

@@ -1,6 +1,10 @@
 """The search as a whole: the same wherever it runs, counted truthfully, bounded, and what it says when nothing fits."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from roofline.planning.request import Rank, Reason, ServiceLevel
 from roofline.planning.rows import COLUMNS
 from roofline.planning.search import search, tasks
 from roofline.planning.space import grid_size, structures
+from roofline.planning.worker import Worker
 from roofline.serving.engine import PrefillFirst
 from roofline.structs import Dtype
 from roofline.workload import Precision
@@ -67,6 +72,31 @@ def test_processes_find_the_same(monkeypatch):
     monkeypatch.setattr(searching, "TASK", 20)
     monkeypatch.setattr(searching.os, "cpu_count", lambda: 2)
     same(here, search(asked))
+
+
+def test_a_script_without_a_guard_searches_in_processes(tmp_path):
+    script = tmp_path / "plain.py"
+    script.write_text(
+        "from roofline.planning import search\n"
+        "from tests.planning.made import request\n"
+        "search.ALONE, search.TASK, search.os.cpu_count = 0, 20, lambda: 2\n"
+        "print(search.search(request(max_devices=8)).evaluated)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert (done.stdout, done.stderr) == (f"{search(request(max_devices=8)).evaluated}\n", "")
+
+
+def test_a_worker_that_dies_is_an_error():
+    worker = Worker(request())
+    worker.close()
+    with pytest.raises((RuntimeError, OSError, ValueError)):
+        worker.run((0, ()))
 
 
 def test_a_dask_cluster_finds_the_same(monkeypatch):
