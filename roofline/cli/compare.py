@@ -66,7 +66,7 @@ def _screen(record: Mapping[str, Any]) -> str:
     """The comparison as text: what is best, a row for each device, and why some are not in the running."""
     from rich.table import Table
 
-    from ..report.comparison import findings
+    from ..report.comparison_page import findings
     from ..report.format import money, number, seconds
 
     scenario, devices = record["scenario"], record["devices"]

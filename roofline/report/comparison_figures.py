@@ -3,31 +3,35 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .figures import LIMIT, NEUTRAL, PATTERN, SMALL, Figure, axis, colour, layout, log_axis, safe
-from .format import clip, finite, number, percent, seconds
+from .figures import LIMIT, NEUTRAL, PATTERN, SMALL, Figure, axis, colour, layout, line, log_axis, safe
+from .format import clip, column_unit, finite, number, percent, seconds
 from .kernel_figures import step_s
 from .parts import Record
 
 _SHAPES = ("", "/", ".", "x", "\\", "-", "+")
 _LARGEST_PARTS = 6
+_LEVEL = {"color": LIMIT, "width": 2, "dash": "dash"}
 
 
-def _layout(rows: Sequence[Record], **settings: Any) -> Figure:
-    """One line for each row, the first on top, named by its label."""
-    names = {"tickvals": list(range(len(rows))), "ticktext": [safe(clip(row["label"], 24)) for row in rows]}
+def row_layout(rows: Sequence[Record], **settings: Any) -> Figure:
+    """A layout with one line for each row, the first on top, named by its label."""
+    names = {"tickvals": list(range(len(rows))), "ticktext": [safe(clip(row["label"], 28)) for row in rows]}
     vertical = axis("", automargin=True, tickfont=SMALL, range=[len(rows) - 0.4, -0.6], showgrid=False, **names)
     return layout(height=130 + 30 * len(rows), yaxis=vertical, dragmode=False, **settings)
 
 
-def times(rows: Sequence[Record], name: str, title: str) -> Figure:
+def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None) -> Figure:
     """The time `name` ("ttft" or "tpot") of every row with its band, and its bare roofline; hollow where the work does
-    not fit into memory.
+    not fit into memory. `limit_s`: the service level.
     """
     phase = {"ttft": "prefill", "tpot": "decode"}[name]
     known = [(i, row, value) for i, row in enumerate(rows) if (value := finite(row.get(f"{name}_s"))) and value > 0.0]
     bare = [(i, value) for i, row, _ in known if (value := finite(row.get(f"{phase}_roofline_s"))) and value > 0.0]
     ends = [value for _, _, value in known] + [value for _, value in bare]
     ends += [end for _, row, _ in known for key in ("low", "high") if (end := finite(row.get(f"{name}_{key}_s")))]
+    limit = finite(limit_s)
+    if limit is not None:
+        ends.append(limit)
     seen = [end for end in ends if end > 0.0] or [1e-3, 1.0]
     points = {
         "type": "scatter",
@@ -68,10 +72,9 @@ def times(rows: Sequence[Record], name: str, title: str) -> Figure:
         "hoverinfo": "text",
         "marker": {"symbol": "line-ns-open", "size": 14, "color": LIMIT, "line": {"width": 3, "color": LIMIT}},
     }
-    return {
-        "data": [limits, points],
-        "layout": _layout(rows, xaxis=log_axis(title, 0.8 * min(seen), 1.25 * max(seen), "s")),
-    }
+    level = line("service level", [limit] * 2, [-0.5, len(rows) - 0.5], line=_LEVEL, showlegend=True) if limit else None
+    horizontal = log_axis(title, 0.8 * min(seen), 1.25 * max(seen), "s")
+    return {"data": [each for each in (limits, points, level) if each], "layout": row_layout(rows, xaxis=horizontal)}
 
 
 def bars(rows: Sequence[Record], key: str, title: str) -> Figure:
@@ -96,7 +99,7 @@ def bars(rows: Sequence[Record], key: str, title: str) -> Figure:
         "showlegend": False,
     }
     horizontal = axis(title, range=[0.0, 1.25 * longest or 1.0], nticks=5)
-    return {"data": [drawn], "layout": {**_layout(rows, xaxis=horizontal, bargap=0.3), "showlegend": False}}
+    return {"data": [drawn], "layout": {**row_layout(rows, xaxis=horizontal, bargap=0.3), "showlegend": False}}
 
 
 def shares(rows: Sequence[Record], phase: str) -> Figure:
@@ -135,4 +138,36 @@ def shares(rows: Sequence[Record], phase: str) -> Figure:
         for i, (name, values) in enumerate(parts)
     ]
     horizontal = axis(f"share of a {phase} step, %", range=[0.0, 102.0], nticks=6)
-    return {"data": data, "layout": {**_layout(rows, xaxis=horizontal, bargap=0.3), "barmode": "stack"}}
+    return {"data": data, "layout": {**row_layout(rows, xaxis=horizontal, bargap=0.3), "barmode": "stack"}}
+
+
+def first_token_parts(sides: Sequence[tuple[str, Record]]) -> Figure | None:
+    """Mean TTFT in two parts, for each (name, figures): the wait in the queue, and all after it."""
+    known: list[tuple[str, float, float]] = []
+    for name, figures in sides:
+        whole, queue = (finite((figures.get(key) or {}).get("mean")) for key in ("ttft_s", "queue_s"))
+        if whole is not None and queue is not None:
+            known.append((name, queue, whole - queue))
+    if not known:
+        return None
+    unit, scale = column_unit([queue + rest for _, queue, rest in known], "s")
+    parts = (
+        ("wait in the queue", [queue for _, queue, _ in known], colour(1), "/"),
+        ("prefill, and what shares its steps", [rest for _, _, rest in known], colour(0), ""),
+    )
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": title,
+            "x": [value / scale for value in values],
+            "y": list(range(len(known))),
+            "hovertext": [f"{title}: {seconds(value)}" for value in values],
+            "hoverinfo": "text",
+            "marker": {"color": fill, "pattern": {"shape": shape, **PATTERN}, "line": {"color": NEUTRAL, "width": 0.5}},
+        }
+        for title, values, fill, shape in parts
+    ]
+    across = axis(f"mean TTFT, {unit}", nticks=6)
+    labels = [{"label": entry[0]} for entry in known]
+    return {"data": data, "layout": {**row_layout(labels, xaxis=across, bargap=0.3), "barmode": "stack"}}

@@ -7,15 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RooflineError, clip, unknown
-from . import comparison, prediction, this_machine, validation
+from . import (
+    comparison_page,
+    diff_page,
+    plan_page,
+    prediction_page,
+    sensitivity_page,
+    simulation_page,
+    this_machine,
+    validation_page,
+)
 from .html import Contents, html_of
 from .parts import Record
 
 PAGES: dict[str, Callable[[Record], Contents]] = {
-    "roofline.prediction/1": prediction.contents,
-    "roofline.predictions/1": comparison.list_contents,
-    "roofline.comparison/1": comparison.contents,
-    "roofline.validation/1": validation.contents,
+    "roofline.prediction/1": prediction_page.contents,
+    "roofline.predictions/1": comparison_page.list_contents,
+    "roofline.comparison/1": comparison_page.contents,
+    "roofline.plan/1": plan_page.contents,
+    "roofline.simulation/1": simulation_page.contents,
+    "roofline.sensitivity/1": sensitivity_page.contents,
+    "roofline.diff/1": diff_page.contents,
+    "roofline.validation/1": validation_page.contents,
     "roofline.this_machine/1": this_machine.contents,
 }
 """The schemas that have a page, and what makes its contents."""

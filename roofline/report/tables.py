@@ -1,6 +1,6 @@
 """Tables made of the rows of a record: what is shown, and the raw SI value behind it for sorting, CSV and copies."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table ready to be shown: a heading and its unit for each column, and (text, raw value) for each cell."""
+    """A table ready to be shown: for each column a heading, its unit and the unit's size in SI, and for each cell its
+    text and raw value.
+
+    `source`: the dotted path in the record of the columns of which `rows` are only the first; `total`: how many there
+    are. The page's script shows the rest, sorts and searches it: a browser would crawl under thousands of rows.
+    """
 
     name: str
     caption: str
-    columns: tuple[tuple[Column, str], ...]
+    columns: tuple[tuple[Column, str, float], ...]
     rows: tuple[tuple[tuple[str, str | float | None], ...], ...]
+    source: str = ""
+    total: int = 0
 
 
 _KERNEL_COLUMNS = (
@@ -93,20 +100,50 @@ def band_table(band: Record) -> Table:
     return table("bands", "Measured over predicted time, by kernel family", _BAND_COLUMNS, rows)
 
 
-def table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Record]) -> Table:
-    """`rows` as a Table, each numeric column in the one unit that suits its largest value."""
+LARGE, FIRST = 200, 50
+"""A table of more rows than LARGE shows the FIRST of them until it is asked for more."""
+
+
+def table(name: str, caption: str, columns: Iterable[Column], rows: Sequence[Record], source: str = "") -> Table:
+    """`rows` as a Table, each numeric column in the one unit that suits its largest value.
+
+    `source`: where the record keeps them as columns, should they be too many to show at once.
+    """
     scaled = [(c, *text.column_unit((row.get(c.key) for row in rows), c.unit or "")) for c in columns]
+    large = bool(source) and len(rows) > LARGE
     return Table(
         name=name,
         caption=caption,
-        columns=tuple((column, unit) for column, unit, _ in scaled),
-        rows=tuple(tuple(_cell(row.get(column.key), column, scale) for column, _, scale in scaled) for row in rows),
+        columns=tuple(scaled),
+        rows=tuple(
+            tuple(_cell(row.get(column.key), column, scale) for column, _, scale in scaled)
+            for row in rows[: FIRST if large else None]
+        ),
+        source=source if large else "",
+        total=len(rows),
     )
 
 
 def _cell(value: Any, column: Column, scale: float) -> tuple[str, str | float | None]:
     """A cell: numbers with three significant digits, counts with all of them."""
     found = text.finite(value)
+    if isinstance(value, bool):
+        return ("yes" if value else "no"), str(value).lower()
     if column.unit is None or found is None:
         return text.plain(value), None if value is None else str(value)
     return text.number(found / scale) if column.unit else text.count(found), value
+
+
+SPREAD_COLUMNS = (
+    Column("name", "figure", None, "what is spread over requests"),
+    Column("mean", "mean", "s", "mean over requests"),
+    Column("p50", "p50", "s", "half of the requests are below"),
+    Column("p95", "p95", "s", "95 of 100 requests are below"),
+    Column("p99", "p99", "s", "99 of 100 requests are below"),
+)
+"""Columns of a table of durations that requests see."""
+
+
+def spread_rows(record: Record, names: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """A row for each duration (key, title) of which `record` has a spread."""
+    return [{"name": title, **spread} for key, title in names if isinstance(spread := record.get(key), Mapping)]

@@ -11,7 +11,7 @@ import pytest
 
 import roofline
 from roofline.errors import RooflineError
-from roofline.report.comparison import findings
+from roofline.report.comparison_page import findings
 from roofline.report.comparison_record import KEY_FIELDS, comparison_csv, comparison_record
 from roofline.report.pages import render
 from roofline.report.record import prediction_record

@@ -375,7 +375,7 @@ def test_plotly_text_is_escaped_because_plotly_reads_links_in_it() -> None:
 
 def test_table_cells_keep_the_raw_si_value_beside_what_is_shown() -> None:
     table = kernel_table("prefill", small({**KERNEL, "total_s": 0.012345})["phases"]["prefill"])
-    cells = {column.key: (unit, *cell) for (column, unit), cell in zip(table.columns, table.rows[0], strict=True)}
+    cells = {column.key: (unit, *cell) for (column, unit, _), cell in zip(table.columns, table.rows[0], strict=True)}
     assert cells["total_s"] == ("ms", "12.3", 0.012345)
     assert cells["step_s"] == ("ms", "24.7", 0.02469)
     assert cells["share"] == ("%", "24.7", pytest.approx(0.2469))

@@ -11,7 +11,7 @@ from .figures import Figure
 from .html import Contents
 from .kernel_figures import roofline
 from .parts import OBJECT, ROWS, Record, check_parts, plain
-from .prediction import PREDICTION_PARTS
+from .prediction_page import PREDICTION_PARTS
 from .scenario_figures import latency_and_throughput
 from .tables import Column, Table, table
 
