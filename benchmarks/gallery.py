@@ -8,6 +8,7 @@ only pages and the index are, from the JSON that is there.
 import contextlib
 import io
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ SAMPLES = {
     "compare": f"compare {MODEL} {','.join(DEVICES)}",
     **{f"predict-{device.split(':')[0]}": f"predict {MODEL} {device}" for device in DEVICES},
     "predict-batches": f"predict {MODEL} h100-sxm --batch 1,4,16,64,128",
+    "plan": "plan llama-3.1-70b --rate 20 --ttft 0.5 --tpot 0.05 --devices h100-sxm,h200-sxm,mi300x,a100-sxm-80gb",
+    "plan-infeasible": "plan llama-3.1-70b --rate 20 --ttft 0.05 --tpot 0.01 --devices h100-sxm",
+    "simulate": f"simulate {MODEL} h100-sxm --rate 10 --input lognormal:2048:0.5 --output lognormal:256:0.5",
+    "sensitivity": f"sensitivity {MODEL} h100-sxm",
+    "diff": ["diff", f"{MODEL} h100-sxm", f"{MODEL} h200-sxm:2 batch=64 kv=fp8 weights=fp8"],
 }
 """Name of a sample, and the command that prints its record."""
 
@@ -49,7 +55,7 @@ INDEX = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
@@ -88,11 +94,12 @@ command writes with <code>--html</code> is one file to mail; these share one plo
 def make(name, command):
     """The record that `command` prints."""
     out = io.StringIO()
-    sys.argv = ["roofline", *command.split(), "--json"]
+    arguments = command.split() if isinstance(command, str) else command
+    sys.argv = ["roofline", *arguments, "--json"]
     with contextlib.redirect_stdout(out):
         status = run(sys.argv[1:])
     record = json.loads(out.getvalue())
-    print(f"{name}: {command} (exit {status})")
+    print(f"{name}: {shlex.join(arguments)} (exit {status})")
     write_text(REPORTS / f"{name}.json", json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Figures that set devices side by side, one row each, in the order of the record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .figures import LIMIT, NEUTRAL, PATTERN, SMALL, Figure, axis, colour, layout, line, log_axis, safe
@@ -145,7 +145,8 @@ def first_token_parts(sides: Sequence[tuple[str, Record]]) -> Figure | None:
     """Mean TTFT in two parts, for each (name, figures): the wait in the queue, and all after it."""
     known: list[tuple[str, float, float]] = []
     for name, figures in sides:
-        whole, queue = (finite((figures.get(key) or {}).get("mean")) for key in ("ttft_s", "queue_s"))
+        spreads = (figures.get(key) for key in ("ttft_s", "queue_s"))
+        whole, queue = (finite(spread.get("mean")) if isinstance(spread, Mapping) else None for spread in spreads)
         if whole is not None and queue is not None:
             known.append((name, queue, whole - queue))
     if not known:

@@ -102,7 +102,8 @@ def list_contents(record: Record) -> Contents:
     predictions = record["predictions"]
     if not 1 <= len(predictions) <= LARGEST_LIST:
         raise RooflineError(
-            f"html: a page shows 1 to {LARGEST_LIST} predictions, not {len(predictions)}. Shorten the lists."
+            f"record: 'predictions' has {len(predictions)} of them. Accepted: 1 to {LARGEST_LIST} on one page. Shorten "
+            "the lists of numbers."
         )
     settings = [_settings(prediction["scenario"]) for prediction in predictions]
     names = list(dict.fromkeys(name for held in settings for name in held))

@@ -53,8 +53,9 @@ def steps(key: str, title: str, ends: tuple[object, object], parts: Sequence[tup
     reached = [edge / scale for _, start, size, _ in bars for edge in (start, start + size)]
     low, high = min(0.0, *reached), max(0.0, *reached)
     room = 0.2 * (high - low) or 1.0
+    told = safe(clip(title, 40))
     reach = [low - (room if low < 0.0 else 0.0), high + room]
-    across = axis(f"{title}, {unit}" if unit else title, range=reach, nticks=6)
+    across = axis(f"{told}, {unit}" if unit else told, range=reach, nticks=6)
     return {"data": [drawn], "layout": {**row_layout(rows, xaxis=across, bargap=0.25), "showlegend": False}}
 
 

@@ -6,12 +6,16 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import format as text
 from .figures import Figure
 from .parts import Record, plain
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _BOUND = {
@@ -93,17 +97,17 @@ large, and a page must stay the same byte for byte whatever is installed.
 """
 
 
-def _source(path: Path) -> str:
-    """A script as it can stand inside a page."""
-    return path.read_text("utf-8").replace("\r\n", "\n").replace("</script", "<\\/script")
+@cache
+def _script(path: Path) -> tuple[str, str]:
+    """A script as it can stand inside a page, and its digest for a Content-Security-Policy."""
+    source = path.read_text("utf-8").replace("\r\n", "\n").replace("</script", "<\\/script")
+    return source, base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _policy(scripts: Iterable[str], beside: bool) -> str:
-    """A Content-Security-Policy under which only `scripts` run and nothing is fetched, whatever the record says.
-
-    `beside`: scripts from where the page itself lies run too.
+def _policy(digests: Iterable[str], beside: bool) -> str:
+    """A Content-Security-Policy under which only scripts with `digests` run and nothing is fetched, whatever the record
+    says. `beside`: scripts from where the page itself lies run too.
     """
-    digests = (base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in scripts)
     allowed = " ".join([*(f"'sha256-{digest}'" for digest in digests), *(["'self'", "file:"] if beside else [])])
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -111,26 +115,38 @@ def _policy(scripts: Iterable[str], beside: bool) -> str:
     )
 
 
+@cache
+def _environment() -> "Environment":
+    """The templates with the filters and functions that they use."""
+    from jinja2 import Environment, FileSystemLoader
+
+    made = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    with_unit = (text.seconds, text.size, text.percent, text.money, text.quantity)
+    made.filters.update({f.__name__: _unbroken(f) for f in with_unit})
+    made.filters.update({f.__name__: f for f in (text.number, text.count, text.clip)})
+    made.filters["bound"] = lambda name: _BOUND.get(str(name), name)
+    made.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite, linked=_linked)
+    return made
+
+
 def html_of(contents: Contents, plotly: str = "") -> str:
     """`contents` as one file. `plotly`: the name of a copy of PLOTLY beside the page; "" puts it into the page."""
-    from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    with_unit = (text.seconds, text.size, text.percent, text.money, text.quantity)
-    environment.filters.update({f.__name__: _unbroken(f) for f in with_unit})
-    environment.filters.update({f.__name__: f for f in (text.number, text.count, text.clip)})
-    environment.filters["bound"] = lambda name: _BOUND.get(str(name), name)
-    environment.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite, linked=_linked)
-    sources = [_source(path) for path in (*(() if plotly else (PLOTLY,)), _TEMPLATES / "page.js")]
-    return environment.get_template(contents.template).render(
-        record=contents.record,
-        policy=_policy(sources, bool(plotly)),
-        plotly=plotly,
-        scripts=[Markup(source) for source in sources],
-        style=Markup((_TEMPLATES / "page.css").read_text("utf-8")),
-        data={"record": Markup(script_json(contents.record)), "figures": Markup(script_json(plain(contents.figures)))},
-        **contents.shown,
+    scripts = [_script(path) for path in (*(() if plotly else (PLOTLY,)), _TEMPLATES / "page.js")]
+    return (
+        _environment()
+        .get_template(contents.template)
+        .render(
+            record=contents.record,
+            policy=_policy((digest for _, digest in scripts), bool(plotly)),
+            plotly=plotly,
+            scripts=[Markup(source) for source, _ in scripts],
+            style=Markup((_TEMPLATES / "page.css").read_text("utf-8")),
+            data={
+                "record": Markup(script_json(contents.record)),
+                "figures": Markup(script_json(plain(contents.figures))),
+            },
+            **contents.shown,
+        )
     )

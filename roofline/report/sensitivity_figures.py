@@ -23,6 +23,7 @@ def tornado(levers: Sequence[Record], key: str, title: str, sign: float) -> Figu
     """Change of the figure `key` as each lever goes to half and to twice its value, the widest on top. `sign`: 1 where
     more is better, -1 where less is.
     """
+    told = safe(clip(title, 40))
     spans: list[tuple[str, list[tuple[float, float]]]] = []
     for lever in levers:
         steps = [
@@ -51,7 +52,7 @@ def tornado(levers: Sequence[Record], key: str, title: str, sign: float) -> Figu
                 "textposition": "outside",
                 "textfont": SMALL,
                 "cliponaxis": False,
-                "hovertext": [f"{safe(spans[i][0])} {name}: {title} {100.0 * change:+.1f} %" for i, change in placed],
+                "hovertext": [f"{safe(spans[i][0])} {name}: {told} {100.0 * change:+.1f} %" for i, change in placed],
                 "hoverinfo": "text",
                 "marker": {
                     "color": [_BETTER if sign * change > 0.0 else _WORSE for _, change in placed],
@@ -63,7 +64,7 @@ def tornado(levers: Sequence[Record], key: str, title: str, sign: float) -> Figu
     seen = [change for _, steps in spans for _, change in steps]
     reach = (100.0 * min(0.0, *seen), 100.0 * max(0.0, *seen))
     room = 0.2 * (reach[1] - reach[0]) or 1.0
-    across = axis(f"change of {title}, %", range=[reach[0] - room, reach[1] + room], zeroline=True, nticks=6)
+    across = axis(f"change of {told}, %", range=[reach[0] - room, reach[1] + room], zeroline=True, nticks=6)
     return {"data": data, "layout": {**row_layout(rows, xaxis=across, bargap=0.3), "barmode": "overlay"}}
 
 
@@ -130,6 +131,7 @@ def elasticities(levers: Sequence[Record], figures: Sequence[Record]) -> Figure 
 
 def gains(changes: Sequence[Record], title: str) -> Figure | None:
     """What each change is worth: the change of the objective, the best on top."""
+    told = safe(clip(title, 40))
     known = [(row, gain) for row in changes if (gain := finite(row.get("gain"))) is not None][:_LARGEST]
     if not known:
         return None
@@ -152,5 +154,5 @@ def gains(changes: Sequence[Record], title: str) -> Figure | None:
     }
     low, high = min(0.0, *(gain for _, gain in known), 0.0), max(0.0, *(gain for _, gain in known), 0.0)
     room = 0.2 * (high - low) or 0.01
-    across = axis(f"change of {title}, %", range=[100.0 * (low - room), 100.0 * (high + room)], zeroline=True, nticks=6)
+    across = axis(f"change of {told}, %", range=[100.0 * (low - room), 100.0 * (high + room)], zeroline=True, nticks=6)
     return {"data": [drawn], "layout": {**row_layout(rows, xaxis=across, bargap=0.25), "showlegend": False}}

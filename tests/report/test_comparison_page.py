@@ -109,7 +109,7 @@ def test_a_list_of_predictions_has_a_page_whose_rows_say_what_differs(capsys: py
     page = Page(render(found))
     assert "batch 1" in page.shown and "batch 8" in page.shown and "2 scenarios" in page.shown
     assert page.json("record") == found
-    with pytest.raises(RooflineError, match="1 to 100 predictions, not 202"):
+    with pytest.raises(RooflineError, match="has 202 of them"):
         render({**found, "predictions": found["predictions"] * 101})
 
 

@@ -1,9 +1,6 @@
 """The pages in a real headless Chromium: nothing fetched, nothing refused, figures drawn, tables that work."""
 
-import csv
 import json
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +10,8 @@ import roofline
 from roofline.cli.predict import full_record
 from roofline.report.pages import render
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and DRIVER.exists()),
-    reason=f"no {CHROMIUM} or {DRIVER}: apt-get install chromium chromium-driver",
-)
+from .browsing import click, column, computed, downloaded, requests, show, sideways, too_wide, undrawn, wait_for
 
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-)
 HOSTILE = (
     "<script>document.title='attacked'</script>",
     "</script><img src=x onerror=\"document.title='attacked'\">",
@@ -31,21 +19,6 @@ HOSTILE = (
     '=HYPERLINK("http://127.0.0.1")',
     "n" * 10_000,
 )
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ARGUMENTS.split():
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -61,60 +34,6 @@ def page(record: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
-def show(browser: Any, path: Path, width: int = 1440, scheme: str = "light") -> None:
-    """Opens a page in a window of `width` CSS pixels, with the logs empty before."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    browser.get("about:blank")
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.get(path.as_uri())
-    wait_for(lambda: browser.execute_script("return document.readyState") == "complete")
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    for _ in range(200):
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited 10 s in vain")
-
-
-def requests(browser: Any) -> list[str]:
-    """What the page asked for beyond itself, the data in it included."""
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [url for url in sent if not url.startswith(("file:", "data:", "blob:", "about:"))]
-
-
-def sideways(browser: Any) -> int:
-    """CSS pixels by which the page is wider than its window."""
-    return int(browser.execute_script("const e = document.documentElement; return e.scrollWidth - e.clientWidth"))
-
-
-def computed(browser: Any, selector: str, name: str) -> str:
-    script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
-    return str(browser.execute_script(script, selector, name))
-
-
-def column(browser: Any, table: str, key: str) -> list[str]:
-    return list(
-        browser.execute_script(
-            "const t = document.getElementById(arguments[0]);"
-            "const i = t.querySelector(`th[data-key=${arguments[1]}]`).cellIndex;"
-            "return [...t.tBodies[0].rows].map((row) => row.cells[i].dataset.value)",
-            table,
-            key,
-        )
-    )
-
-
-def click(browser: Any, selector: str) -> None:
-    browser.execute_script("document.querySelector(arguments[0]).click()", selector)
-
-
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_opens_clean_and_fits_the_window(browser: Any, page: Path, width: int, scheme: str) -> None:
@@ -122,11 +41,7 @@ def test_the_page_opens_clean_and_fits_the_window(browser: Any, page: Path, widt
     assert browser.get_log("browser") == []
     assert requests(browser) == []
     assert sideways(browser) == 0
-    wide = browser.execute_script(
-        "return [...document.querySelectorAll('main *, header *')].filter((e) => !e.closest('.scroll, svg')"
-        " && e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML.slice(0, 80))"
-    )
-    assert wide == []
+    assert too_wide(browser) == []
 
 
 def test_the_checks_see_a_request_and_an_error_when_there_is_one(browser: Any, tmp_path: Path) -> None:
@@ -232,13 +147,8 @@ def test_csv_holds_the_numbers_of_the_record_to_the_last_bit(
 
 
 def download(browser: Any, page: Path, folder: Path) -> list[dict[str, str]]:
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     show(browser, page)
-    click(browser, "button[data-do=csv][data-table=prefill-kernels]")
-    path = folder / "prefill-kernels.csv"
-    wait_for(path.exists)
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return downloaded(browser, folder, "prefill-kernels")
 
 
 def test_copy_puts_the_table_on_the_clipboard(browser: Any, page: Path) -> None:
@@ -302,7 +212,4 @@ def test_other_predictions_open_clean(
     assert browser.get_log("browser") == []
     assert requests(browser) == []
     assert sideways(browser) == 0
-    plots = browser.execute_script(
-        "return [...document.querySelectorAll('.plot')].map((p) => !!p.querySelector('.main-svg'))"
-    )
-    assert plots and all(plots)
+    assert undrawn(browser) == []
