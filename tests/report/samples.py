@@ -16,6 +16,7 @@ NAMES = (
     "sensitivity",
     "diff",
     "validation-mi210",
+    "this-machine",
 )
 """One record of each kind, and the plan that no configuration meets."""
 
