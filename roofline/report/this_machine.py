@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .figures import BOUND_COLOUR, BOUND_SYMBOL, Figure, axis, colour, layout, log_axis, symbol
+from .figures import BOUND_COLOUR, BOUND_SYMBOL, NEUTRAL, Figure, axis, colour, layout, log_axis, safe, symbol
+from .format import clip, finite
 from .html import Contents
 from .parts import OBJECT, ROWS, Record, check_parts, plain
 from .tables import Column, table
@@ -32,8 +33,8 @@ def contents(record: Record) -> Contents:
     """What the page of a `roofline.this_machine/1` record shows. Errors: RooflineError for a damaged record."""
     check_parts(record, _PARTS, "benchmarks/this_machine.py")
     record = plain(record)
-    libraries = list(dict.fromkeys(str(point["library"]) for point in record["sweep"]))
-    figures = {f"sweep-{library}": sweep(library, record["sweep"]) for library in libraries}
+    libraries = list(dict.fromkeys(str(point.get("library")) for point in record["sweep"]))
+    figures = {f"sweep-{i}": sweep(library, record["sweep"]) for i, library in enumerate(libraries)}
     tables = {
         "models": table("models", "Whole steps of small models", _MODEL_COLUMNS, record["models"]),
         "flips": table("flips", "Where memory-bound turns compute-bound", _FLIP_COLUMNS, record["flips"]),
@@ -43,9 +44,15 @@ def contents(record: Record) -> Contents:
 
 def sweep(library: str, points: list[dict[str, Any]]) -> Figure:
     """Measured and predicted seconds of one library over the rows of a product, both axes logarithmic."""
-    own = [point for point in points if point["library"] == library]
+    own = [
+        point
+        for point in points
+        if str(point.get("library")) == library
+        and all((finite(point.get(key)) or 0.0) > 0.0 for key in ("rows", "measured_s", "predicted_s"))
+    ]
     rows = [point["rows"] for point in own]
-    seconds = [point[key] for point in own for key in ("measured_s", "predicted_s")]
+    seconds = [point[key] for point in own for key in ("measured_s", "predicted_s")] or [1e-3, 1.0]
+    bounds = [str(point.get("predicted_bound")) for point in own]
     measured = {
         "type": "scatter",
         "mode": "lines+markers",
@@ -62,8 +69,8 @@ def sweep(library: str, points: list[dict[str, Any]]) -> Figure:
         "x": rows,
         "y": [point["predicted_s"] for point in own],
         "marker": {
-            "symbol": [BOUND_SYMBOL.get(point["predicted_bound"], "x") for point in own],
-            "color": [BOUND_COLOUR.get(point["predicted_bound"], "#808080") for point in own],
+            "symbol": [BOUND_SYMBOL.get(bound, "x") for bound in bounds],
+            "color": [BOUND_COLOUR.get(bound, NEUTRAL) for bound in bounds],
             "size": 9,
         },
         "line": {"color": "#808080"},
@@ -72,6 +79,6 @@ def sweep(library: str, points: list[dict[str, Any]]) -> Figure:
         "data": [measured, predicted],
         "layout": layout(
             xaxis=axis("rows (tokens of the batch)", type="log", tickvals=rows, ticktext=[str(row) for row in rows]),
-            yaxis=log_axis(f"time with {library}", 0.8 * min(seconds), 1.25 * max(seconds), "s"),
+            yaxis=log_axis(f"time with {safe(clip(library, 24))}", 0.8 * min(seconds), 1.25 * max(seconds), "s"),
         ),
     }
