@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..deployment import Deployment, deployment
-from ..economics import allocated_share, usd_per_mtok
+from ..economics import usd_per_mtok
 from ..footprint import weight_byte
+from ..serving.bill import phase_shares
 from ..serving.spread import Spread
 from ..serving.steady import SteadyState
 from ..serving.step import ServedModel
@@ -86,7 +87,7 @@ def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
         "rate": 1.0 - float(row.load[0]),
     }
     usd = None if structure.offer.site.tariff is None else float(row.usd_per_hour[0])
-    share = _input_share(structure, row, request, served, state, batch)
+    share = _input_share(structure, row, request, served, state)
     rate = float(row.request_per_s[0])
     return Plan(
         structure=structure,
@@ -145,7 +146,7 @@ def _bound(step: StepTime) -> Bound:
 
 
 def _input_share(
-    structure: Structure, row: Rows, request: PlanRequest, served: ServedModel, state: SteadyState, batch: float
+    structure: Structure, row: Rows, request: PlanRequest, served: ServedModel, state: SteadyState
 ) -> float:
     """The share of the bill that prompts pay: their device-seconds over those of prompts and outputs (economics); of
     two pools, what the prefill pool costs.
@@ -154,8 +155,4 @@ def _input_share(
         case Pools.DISAGGREGATED:
             return float(row.prefill_replicas[0] / (row.prefill_replicas[0] + row.replicas[0]))
         case Pools.AGGREGATED:
-            host = served.engine.host
-            prompt = float(request.lengths.prompt.mean)
-            alone_s = max(float(state.prefill_s[0]) - host.request_s - host.prompt_token_s * prompt, 0.0)
-            steps = max(float(request.lengths.output.mean) - 1.0, 0.0)
-            return float(allocated_share(alone_s, steps * float(state.step_s[0]) / batch)[0])
+            return float(np.ravel(phase_shares(served, state, request.lengths)[0])[0])

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..deployment import decode_times
-from ..economics import allocated_share, device_power_w, usd_per_device_hour, usd_per_mtok
+from ..economics import device_power_w, usd_per_device_hour, usd_per_mtok
 from ..outcome import Case, bound_index
 from ..planning.curve import line_times
+from ..serving.bill import phase_shares
 from ..serving.engine import Engine
 from ..serving.lengths import Fixed, Lengths
 from ..serving.steady import SteadyState, steady_state
@@ -81,13 +82,10 @@ def _served_figures(case: ServedCase) -> Measured:
     rate is given and only the room left differs. Power: a line from idle to the limit with the rate over saturation.
     """
     model, state = _steady(case)
-    scenario, host, site = case.scenario, case.engine.host, case.site
+    scenario, site = case.scenario, case.site
     devices = scenario.parallelism.device_count
     power_w = device_power_w(case.device, np.minimum(state.utilisation, 1.0))
-    prompt_s = np.maximum(state.prefill_s - host.request_s - host.prompt_token_s * scenario.input_token, 0.0)
-    steps = np.maximum(scenario.output_token - 1.0, 0.0)
-    running = np.maximum(state.batch / model.replicas, 1e-9)
-    read, written = allocated_share(prompt_s, steps * state.step_s / running)
+    read, written = phase_shares(model, state, _lengths(case))
     hourly = None if site.tariff is None else devices * usd_per_device_hour(site.tariff, power_w, site.pue)
     match case.traffic:
         case ClosedLoop():
