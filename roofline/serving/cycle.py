@@ -159,8 +159,7 @@ def _apart(load: Load, running: Array) -> Cycle:
     for _ in range(ROUNDS):
         costs = costs_of(load, decoding)
         others_s = np.maximum(running - 1.0, 0.0) * costs.added_s
-        ahead_s = load.served.engine.ahead * np.clip(running - 1.0, 0.0, 1.0) * costs.decode_s
-        service_s = _prompt_wait(load, costs, running, busy) * costs.beside_s + ahead_s
+        service_s = _prompt_wait(load, costs, running, busy) * costs.beside_s
         # n·t² + (S - n·D - others)·t - D·S = 0
         linear = service_s - load.steps * costs.decode_s - others_s
         square = np.maximum(load.steps, 1e-9)
