@@ -2,7 +2,7 @@
 
 For a few deployments under Poisson arrivals, TTFT, TPOT and throughput of serving.steady against serving.simulation at
 0.3 to 0.98 of the rate at which the closed form saturates, and in closed loops. Prints a table; --json FILE writes it,
---plot FILE draws it. `python benchmarks/closed_form.py [--requests 4000] [--json FILE] [--plot FILE]`
+--plot FILE draws it as SVG. `python benchmarks/closed_form.py [--requests 4000] [--json FILE] [--plot FILE.svg]`
 """
 
 import argparse
@@ -91,7 +91,8 @@ def rows(count: int) -> Iterator[dict[str, Any]]:
         loads: list[tuple[str, float, OpenLoop | ClosedLoop]] = [
             ("open", share, OpenLoop(share * saturation)) for share in UTILISATIONS
         ]
-        loads += [("closed", float(n), ClosedLoop(float(n))) for n in CONCURRENCIES]
+        if not isinstance(output, Fixed):  # equal lengths that start together stay together, in a simulation for ever
+            loads += [("closed", float(n), ClosedLoop(float(n))) for n in CONCURRENCIES]
         for kind, load, traffic in loads:
             workload = Drawn(traffic, lengths, count if kind == "open" else min(count, 20 * int(load) + 200), seed=1)
             seen, said = simulated(served, workload), closed(served, workload)
@@ -142,45 +143,68 @@ def main() -> None:
         print(f"  {name}: {', '.join(f'{figure} {value}' for figure, value in each.items())}")
     record = {"schema": "roofline.closed_form/1", "agree": AGREE, "limits": limits, "rows": found}
     if asked.json is not None:
-        write_text(asked.json, json.dumps(record, indent=1))
+        write_text(asked.json, json.dumps(rounded(record), indent=1) + "\n")
     if asked.plot is not None:
-        write_text(asked.plot, page(found))
+        write_text(asked.plot, drawing(found))
 
 
-def page(found: list[dict[str, Any]]) -> str:
-    """Differences over utilisation, one line per deployment and figure, as one HTML page without outside parts."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+def rounded(value: Any) -> Any:
+    """The same with four significant digits."""
+    match value:
+        case float():
+            return float(f"{value:.4g}")
+        case dict():
+            return {name: rounded(entry) for name, entry in value.items()}
+        case list():
+            return [rounded(entry) for entry in value]
+        case _:
+            return value
 
-    titles = {"ttft_s": "mean TTFT", "tpot_s": "mean TPOT", "output_token_per_s": "tokens/s"}
-    figure = make_subplots(rows=1, cols=3, subplot_titles=list(titles.values()), shared_yaxes=True)
-    colours = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+
+PANELS = {"ttft_s": "mean TTFT", "tpot_s": "mean TPOT", "output_token_per_s": "tokens/s"}
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+WIDTH, HEIGHT, LEFT, TOP, WORST = 300.0, 260.0, 60.0, 40.0, 0.6
+
+
+def drawing(found: list[dict[str, Any]]) -> str:
+    """Differences over utilisation as SVG: a panel per figure, a line per deployment, grey where they agree."""
     names = list(dict.fromkeys(row["deployment"] for row in found))
-    for column, name in enumerate(titles, start=1):
-        for position, deployment in enumerate(names):
-            own = [row for row in found if row["deployment"] == deployment and row["loop"] == "open"]
-            figure.add_trace(
-                go.Scatter(
-                    x=[row["load"] for row in own],
-                    y=[row["difference"][name] for row in own],
-                    name=deployment,
-                    mode="lines+markers",
-                    line={"color": colours[position % len(colours)]},
-                    showlegend=column == 1,
-                ),
-                row=1,
-                col=column,
-            )
-        figure.add_hrect(y0=-AGREE, y1=AGREE, fillcolor="#dddddd", opacity=0.5, line_width=0, row=1, col=column)
-        figure.update_xaxes(title_text="share of saturation", row=1, col=column)
-    figure.update_yaxes(title_text="closed form / simulation - 1", tickformat=".0%", range=[-0.6, 0.6], col=1)
-    figure.update_layout(
-        title="Closed form beside simulation, Poisson arrivals (grey: within 10 %)",
-        template="plotly_white",
-        legend={"orientation": "h", "y": -0.2},
-        height=520,
-    )
-    return figure.to_html(include_plotlyjs=True, full_html=True)
+
+    def at(panel: int, load: float, difference: float) -> tuple[float, float]:
+        share = (load - UTILISATIONS[0]) / (UTILISATIONS[-1] - UTILISATIONS[0])
+        level = 0.5 - 0.5 * min(max(difference, -WORST), WORST) / WORST
+        return LEFT + panel * (WIDTH + 30.0) + share * WIDTH, TOP + level * HEIGHT
+
+    parts = []
+    for panel, (figure, title) in enumerate(PANELS.items()):
+        (left, upper), (right, lower) = at(panel, UTILISATIONS[0], AGREE), at(panel, UTILISATIONS[-1], -AGREE)
+        grey = f'width="{right - left:.1f}" height="{lower - upper:.1f}" fill="#ddd"'
+        parts += [
+            f'<rect x="{left:.1f}" y="{upper:.1f}" {grey}/>',
+            f'<rect x="{left:.1f}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>',
+            f'<text x="{left:.1f}" y="{TOP - 10}">{title}</text>',
+        ]
+        for load in (0.3, 0.5, 0.7, 0.9):
+            x, _ = at(panel, load, 0.0)
+            parts.append(f'<text x="{x:.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{load:g}</text>')
+        for position, name in enumerate(names):
+            own = [row for row in found if row["deployment"] == name and row["loop"] == "open"]
+            spots = [at(panel, row["load"], row["difference"][figure]) for row in own]
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+            colour = COLOURS[position]
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for level in (-0.6, -0.3, -0.1, 0.0, 0.1, 0.3, 0.6):
+        _, y = at(0, 0.3, level)
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{level:+.0%}</text>')
+    below = TOP + HEIGHT + 40
+    parts.append(f'<text x="{LEFT}" y="{below}">Closed form / simulation - 1, over the share of saturation</text>')
+    for position, name in enumerate(names):
+        y = below + 20 * (position + 1)
+        parts.append(f'<rect x="{LEFT}" y="{y - 9}" width="14" height="4" fill="{COLOURS[position]}"/>')
+        parts.append(f'<text x="{LEFT + 20}" y="{y}">{name}</text>')
+    size = f'width="{LEFT + 3 * (WIDTH + 30):.0f}" height="{below + 20 * (len(names) + 1):.0f}"'
+    style = 'font-family="sans-serif" font-size="12" style="background:#fff"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>' + "".join(parts) + "</svg>\n"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ..serving.lengths import Empirical, Fixed, Length, LogNormal
 from ..serving.replay import Drawn, Replay, Traced, Workload, lengths_of, traffic_of
 from ..serving.simulation import Simulation
 from ..serving.spread import Spread
-from ..serving.steady import steady_state
+from ..serving.steady import TRUSTED_UTILISATION, steady_state
 from ..serving.step import ServedModel
 from ..serving.traffic import ClosedLoop, OpenLoop, Traffic
 from ..structs import Array
@@ -26,9 +26,6 @@ SHOWN_REQUESTS = 2000
 
 SHARES = np.concatenate([np.arange(0.0, 0.99, 0.01), [0.99, 0.995, 0.999, 1.0]])
 """Shares of requests (or gaps) at which distributions are given."""
-
-TRUSTED_UTILISATION = 0.8
-"""Share of the saturating rate up to which closed form and simulation agree (benchmarks/closed_form.py)."""
 
 NOT_MODELLED = (
     "prefix caching between requests; speculative decoding",
