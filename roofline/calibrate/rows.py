@@ -49,10 +49,12 @@ class Rows:
 
 
 def by_key(records: Iterable[Records]) -> dict[Key, tuple[Records, ...]]:
-    """Records of single kernels by calibration key, in the order of the keys; whole layers and models have none."""
+    """Records of single kernels by calibration key, in the order of the keys; whole layers, models and served
+    ones have none.
+    """
     keys: dict[Key, list[Records]] = {}
     for group in records:
-        if group.family not in (Family.LAYER, Family.MODEL):
+        if group.family not in (Family.LAYER, Family.MODEL, Family.SERVING):
             keys.setdefault(key_of(group), []).append(group)
     return {key: tuple(groups) for key, groups in sorted(keys.items())}
 

@@ -30,6 +30,10 @@ def calibrate_command(
     like: Annotated[
         str | None, typer.Option(help="Start from this device's calibration: a few rows are enough.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Fit this serving engine (vllm, sglang, trtllm or a .toml) to served rows of DATA instead."),
+    ] = None,
     fit_fraction: Annotated[float, typer.Option(help="Share of the rows to fit; the others judge.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Which rows are fitted.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Take rows of other devices too.")] = False,
@@ -57,6 +61,15 @@ def calibrate_command(
     records = [group for found, _ in results for group in found]
     refused = [item for _, items in results for item in items]
     where = ", ".join(map(str, data))
+    if engine is not None:
+        from .calibrate_engine import calibrate_engine
+
+        if backend or like or force:
+            raise RooflineError("engine: it is fitted to its own served rows. Leave out --backend, --like and --force.")
+        how = {"fit_fraction": fit_fraction, "seed": seed}
+        calibrate_engine(records, target, engine, output, **how, where=where, as_json=json_)  # type: ignore[arg-type]
+        return
+    records = [group for group in records if group.family != "serving"]
     own = tuple(group for group in records if force or group.device == target.device.name)
     if not own:
         found = ", ".join(sorted({group.device for group in records})) or "nothing"

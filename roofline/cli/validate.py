@@ -14,6 +14,7 @@ from ..errors import RooflineError
 from .screen import working
 
 if TYPE_CHECKING:
+    from ..io.profiles import Target
     from ..io.records import Records
     from ..validate.run import Predictor
 
@@ -75,7 +76,8 @@ def validate_command(
         where = ", ".join(map(str, records))
         predictors = _predictors(found, device, force, where, backend)
         asked = Unseen(fit_fraction, seed or 0) if unseen else None
-        validation = validate(found, predictors, backend=backend, unseen=asked, progress=progress)
+        targets = _targets(predictors, device)
+        validation = validate(found, predictors, targets=targets, backend=backend, unseen=asked, progress=progress)
         progress("counting errors")
         record = validation_record(
             validation,
@@ -137,6 +139,13 @@ def _predictors(
     if not predictors:
         raise RooflineError(f"device: {where} is of {', '.join(names)}: {problems[0]} Give --device.")
     return predictors
+
+
+def _targets(predictors: "dict[str, Predictor]", device: str | None) -> "dict[str, Target]":
+    """The profiles that predict served models, by the devices of the records."""
+    from ..io.profiles import load_target
+
+    return {name: load_target(device or name) for name in predictors}
 
 
 _ERRORS = (("median", "median_ape"), ("mean", "mape"), ("p90", "p90_ape"), ("bias", "bias"), ("in band", "coverage"))

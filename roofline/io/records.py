@@ -39,6 +39,7 @@ class Family(StrEnum):
     COPY = "copy"
     LAYER = "layer"
     MODEL = "model"
+    SERVING = "serving"
 
 
 _ATTENTION = ("sequences", "new_token", "context", "heads", "kv_heads", "head_dim", "window")
@@ -88,6 +89,15 @@ DIMENSIONS: Mapping[Family, tuple[str, ...]] = {
     Family.COPY: _ROWS,
     Family.LAYER: _STEP,
     Family.MODEL: _STEP,
+    Family.SERVING: (
+        "concurrency",
+        "input_token",
+        "output_token",
+        "tensor_parallel",
+        "expert_parallel",
+        "shortest_share",
+        "request_per_client",
+    ),
 }
 """The named dimensions of each family, all per device.
 
@@ -95,7 +105,8 @@ DIMENSIONS: Mapping[Family, tuple[str, ...]] = {
 Mixed attention: one prefill chunk of `new_token` on `context`, beside `decode_sequences` decodes on `decode_context`.
 `width`: of one expert before tensor parallelism. `routing_exponent`: of the power law that skews the routing (0:
 balanced). `payload_byte`: the whole buffer, as in kernels.collective. `node_size`: members of the group per node.
-`read_byte`, `write_byte`: per row. `copies`: independent products of one call.
+Serving: `concurrency` clients of the whole deployment, lengths drawn evenly from `shortest_share` times the nominal
+tokens to all of them. `read_byte`, `write_byte`: per row. `copies`: independent products of one call.
 """
 
 _STEPS_OF_FAMILY: Mapping[Family, str] = {

@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..deployment import Deployment, deployment
 from ..device import Device
 from ..errors import InfeasibleError, RooflineError
 from ..model import Model
 from ..service import Percentiles, Service, ServiceCurve
 from ..structs import Array
 from ..timing import Calibration
-from ..workload import Scenario
+from ..workload import Scenario, prefill
 from .cycle import NO_SPECULATION, Speculation
 from .disaggregated import disaggregated_state, pools_of
 from .engine import Engine
@@ -72,7 +73,8 @@ def service_of(model: Model, device: Device, calibration: Calibration, scenario:
     found = state(traffic_of(asked))
     if not float(found.slots) > 0.0:
         raise _too_small(model, served, scenario)
-    return _service(found, served, asked, _curve(state, found, asked))
+    service = _service(found, asked, _curve(state, found, asked))
+    return _with_kernel_bands(service, deployment(model, device, calibration, scenario), scenario)
 
 
 def _length(mean: float, cv: float) -> Length:
@@ -138,7 +140,26 @@ def _percentiles(spread: Spread) -> Percentiles:
     return Percentiles(*(float(value) for value in (spread.mean, spread.p50, spread.p95, spread.p99)))
 
 
-def _service(found: SteadyState, served: ServedModel, asked: Asked, curve: ServiceCurve) -> Service:
+def _with_kernel_bands(service: Service, where: Deployment, scenario: Scenario) -> Service:
+    """`service` with bands at least as wide as those of the kernels of its steps on this device: served rows, from
+    which an engine's band is, were measured on others.
+    """
+    token = float(scenario.input_token)
+    steps = {
+        "tpot_band": where.decode_step(max(service.batch / scenario.parallelism.dp, 1.0), token),
+        "ttft_band": where.prefill_step((prefill(1.0, token),)),
+    }
+    bands, wider = {}, False
+    for name, step in steps.items():
+        kernels = [float((end / step.stage_s).mean()) for end in step.stage_band_s]
+        low, high = getattr(service, name)
+        bands[name] = (min(low, kernels[0]), max(high, kernels[1]))
+        wider = wider or bands[name] != (low, high)
+    source = f"{service.band_source}; widened to the bands of this device's kernels" if wider else service.band_source
+    return replace(service, **bands, band_source=source)  # type: ignore[arg-type]
+
+
+def _service(found: SteadyState, asked: Asked, curve: ServiceCurve) -> Service:
     engine, limits = asked.engine, asked.engine.limits
     saturation = float(found.saturation_request_per_s)
     return Service(

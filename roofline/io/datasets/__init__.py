@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ...errors import RooflineError
 from ..records import Records, Refused
-from . import aiconfigurator, llmcompass, llmservingsim, own, vidur
+from . import aiconfigurator, llmcompass, llmservingsim, own, serving, vidur
 from .source import Result, Source, join
 
 _READERS: tuple[tuple[Callable[[Source], bool], Callable[[Source], Result]], ...] = (
     (aiconfigurator.claims, aiconfigurator.read),
     (own.claims, own.read),
+    (serving.claims, serving.read),
     (llmcompass.claims, llmcompass.read),
     (llmservingsim.claims, llmservingsim.read),
     (vidur.claims, vidur.read),
@@ -20,7 +21,6 @@ _READERS: tuple[tuple[Callable[[Source], bool], Callable[[Source], Result]], ...
 _DATA = frozenset({".parquet", ".csv", ".json", ".jsonl"})
 
 _OTHER = (
-    ("silicon_sample", "end-to-end serving figures, not kernel times"),
     ("requests.jsonl", "a log of served requests, not kernel times"),
     ("timeseries.csv", "a log of a serving run, not kernel times"),
     ("processed_traces", "a trace of requests, not kernel times"),
@@ -32,8 +32,9 @@ _OTHER = (
 """What known files without kernel times are, by a part of their path."""
 
 LAYOUTS = (
-    "aiconfigurator (*_perf.parquet), Vidur (time_stats.* in CSV), LLMServingSim (layers.csv, dense.csv, "
-    "per_sequence.csv, attention.csv), LLMCompass (real_hardware/OPERATION_DEVICE.csv), "
+    "aiconfigurator (*_perf.parquet, silicon_sample*.csv), Vidur (time_stats.* in CSV), "
+    "LLMServingSim (layers.csv, dense.csv, per_sequence.csv, attention.csv), "
+    "LLMCompass (real_hardware/OPERATION_DEVICE.csv), "
     "roofline's own (JSON with schema roofline.records/1)"
 )
 
