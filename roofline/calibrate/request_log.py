@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RooflineError
-from ..serving.engine import HostCost
+from ..serving.engine import HostCost, KernelScale
 from ..serving.replay import Traced, requests_of, rules_of, table_of
 from ..serving.replica import StepTimes
 from ..serving.simulation import Simulation, simulate
@@ -94,6 +94,7 @@ def fit_host(served: ServedModel, log: RequestLog, fit_fraction: float = 0.5) ->
         )
     if served.layers.size > 1:
         raise RooflineError("log: host constants are fitted to replicas without pipeline stages. Leave out pp.")
+    served = replace(served, engine=replace(served.engine, scale=KernelScale()))
     kernels = with_host(served, HostCost())
     requests = requests_of(Traced(log.trace), HostCost())
     rules, replicas = rules_of(served, requests), int(served.replicas)

@@ -152,10 +152,9 @@ def test_other_files_of_the_sets_are_named_not_guessed(tmp_path: Path):
     table(
         tmp_path / "gemm_perf.parquet", [{"gemm_dtype": "fp8", "m": 1, "n": 1, "k": 1, "latency": 1.0}], op_name="gemm"
     )
-    (tmp_path / "silicon_sample_h100.csv").write_text("id\n1\n")
     (tmp_path / "requests.jsonl").write_text("{}\n")
     reasons = {entry.example: entry.reason for entry in read(tmp_path)[1]}
-    assert "serving" in reasons["silicon_sample_h100.csv"] and "requests" in reasons["requests.jsonl"]
+    assert "requests" in reasons["requests.jsonl"]
 
 
 def test_without_pyarrow_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
