@@ -9,9 +9,17 @@ from .parts import Record
 _HEIGHT = 520
 
 
+MOST_DRAWN = 1500
+"""Most candidates of one figure: with more, a browser takes too long to follow a zoom. The table has all of them."""
+
+
 def _drawn(points: Sequence[Record], x: str, y: str) -> list[Record]:
-    """The points that a logarithmic plot can show."""
-    return [point for point in points if (finite(point.get(x)) or 0.0) > 0.0 and (finite(point.get(y)) or 0.0) > 0.0]
+    """The points that a logarithmic plot can show: the whole front, and of too many others an evenly spread part."""
+    shown = [point for point in points if (finite(point.get(x)) or 0.0) > 0.0 and (finite(point.get(y)) or 0.0) > 0.0]
+    front = [point for point in shown if point.get("front") is True][:MOST_DRAWN]
+    others = [point for point in shown if point.get("front") is not True]
+    room = min(len(others), MOST_DRAWN - len(front))
+    return front + [others[i * len(others) // room] for i in range(room)]
 
 
 def _point_text(point: Record) -> str:

@@ -8,7 +8,7 @@ from .comparison_figures import bars, first_token_parts, times
 from .figures import Figure
 from .html import Contents
 from .parts import LIST, OBJECT, ROWS, Record, check_parts, columns, plain
-from .plan_figures import pareto, service
+from .plan_figures import MOST_DRAWN, pareto, service
 from .tables import Column, table
 
 _PARTS = {
@@ -112,6 +112,7 @@ def contents(record: Record) -> Contents:
     shown = {
         "rows": rows,
         "drawn": set(figures),
+        "thinned": len(points) > MOST_DRAWN,
         "bars": [title for _, title in costs],
         "relaxed": [{**entry, "label": _name(entry.get("plan"))} for entry in relaxations],
         "tables": {

@@ -51,10 +51,10 @@
     return size >= 100 ? found.toLocaleString("en-US", { maximumFractionDigits: 0 }) : String(found);
   };
 
-  const draw = (table) => {
+  const draw = (table, from = 0) => {
     const { columns, order, all, shown } = heldBy(table);
     const kinds = headings(table);
-    const rows = order.slice(0, shown).map((row) => {
+    const rows = order.slice(from, shown).map((row) => {
       const line = document.createElement("tr");
       columns.forEach((column, i) => {
         const cell = document.createElement(i ? "td" : "th");
@@ -71,16 +71,20 @@
       });
       return line;
     });
-    table.tBodies[0].replaceChildren(...rows);
+    const body = table.tBodies[0];
+    if (from) body.append(...rows);
+    else body.replaceChildren(...rows);
     const controls = table.parentElement.previousElementSibling;
     const of = order.length === all.length ? "" : ` of ${order.length.toLocaleString("en-US")} found`;
-    controls.querySelector(".said").textContent = `${rows.length}${of} of ${all.length.toLocaleString("en-US")} rows shown`;
+    controls.querySelector(".said").textContent = `${body.rows.length}${of} of ${all.length.toLocaleString("en-US")} rows shown`;
     controls.querySelector("button[data-do=more]").disabled = shown >= order.length;
   };
 
   const more = (table) => {
-    heldBy(table).shown += STEP;
-    draw(table);
+    const held = heldBy(table);
+    const from = held.shown;
+    held.shown += STEP;
+    draw(table, from);
   };
 
   const filter = (table, wanted) => {
