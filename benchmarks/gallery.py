@@ -30,6 +30,7 @@ SAMPLES = {
     "compare": f"compare {MODEL} {','.join(DEVICES)}",
     **{f"predict-{device.split(':')[0]}": f"predict {MODEL} {device}" for device in DEVICES},
     "predict-batches": f"predict {MODEL} h100-sxm --batch 1,4,16,64,128",
+    "predict-serving": f"predict {MODEL} h100-sxm --concurrency 64",
     "plan": "plan llama-3.1-70b --rate 20 --ttft 0.5 --tpot 0.05 --devices h100-sxm,h200-sxm,mi300x,a100-sxm-80gb",
     "plan-infeasible": "plan llama-3.1-70b --rate 20 --ttft 0.05 --tpot 0.01 --devices h100-sxm",
     "simulate": f"simulate {MODEL} h100-sxm --rate 10 --input lognormal:2048:0.5 --output lognormal:256:0.5",

@@ -5,7 +5,9 @@ from .html import Contents
 from .kernel_figures import longest, roofline, unplaced, waterfall
 from .parts import LIST, OBJECT, ROWS, Record, check_parts, listed, plain
 from .scenario_figures import decode_map, latency_and_throughput, memory
-from .tables import band_table, fact_table, kernel_table
+from .serving_figures import curve as load_curve
+from .serving_figures import first_token
+from .tables import SPREAD_COLUMNS, band_table, fact_table, kernel_table, spread_rows, table
 
 PREDICTION_PARTS = {
     "scenario": OBJECT,
@@ -20,6 +22,7 @@ PREDICTION_PARTS = {
     "band": OBJECT,
     "band.families": OBJECT,
     "band.families.*": OBJECT,
+    "serving?": OBJECT,
     "decode_map?": OBJECT,
     "batch_curve?": OBJECT,
     "sources?": OBJECT,
@@ -33,6 +36,14 @@ PREDICTION_PARTS = {
 }
 
 
+_SPREADS = (
+    ("ttft_s", "TTFT: to the first token"),
+    ("queue_s", "wait in the queue"),
+    ("tpot_s", "TPOT: per output token of a request"),
+    ("itl_s", "ITL: gap between two tokens"),
+)
+
+
 def contents(record: Record) -> Contents:
     """What the page of a `roofline.prediction/1` record shows. Errors: RooflineError for a damaged record."""
     check_parts(record, PREDICTION_PARTS, "predict")
@@ -42,7 +53,10 @@ def contents(record: Record) -> Contents:
     figures |= {f"time-{i}": waterfall(phase) for i, phase in enumerate(phases.values())}
     figures["memory-plot"] = memory(record["memory"])
     batch = record["scenario"].get("batch")
+    serving = record.get("serving") or {}
     around = {
+        "first-plot": first_token(serving),
+        "load-plot": load_curve(serving),
         "map-plot": decode_map(record["decode_map"], batch) if record.get("decode_map") else None,
         "curve-plot": _curve(record, batch) if record.get("batch_curve") else None,
     }
@@ -54,6 +68,7 @@ def contents(record: Record) -> Contents:
         "tables": [kernel_table(name, phase) for name, phase in phases.items()],
         "bands": band_table(record["band"]),
         "facts_table": fact_table(listed(sources, "facts")),
+        "spreads": table("serving", "What requests see", SPREAD_COLUMNS, spread_rows(serving, _SPREADS)),
         "unplaced": unplaced(record),
         "drawn": set(figures),
         "provenance": {

@@ -8,6 +8,7 @@ REPORTS = Path(__file__).parents[2] / "reports"
 
 NAMES = (
     "predict-h100-sxm",
+    "predict-serving",
     "predict-batches",
     "compare",
     "plan",
