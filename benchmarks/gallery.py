@@ -19,7 +19,7 @@ from markupsafe import Markup
 from roofline.cli.app import run
 from roofline.io.files import write_text
 from roofline.report import html
-from roofline.report.pages import render
+from roofline.report.pages import PAGES, render
 
 REPORTS = Path(__file__).parents[1] / "reports"
 PLOTLY = "plotly.js"
@@ -105,8 +105,9 @@ def make(name, command):
 
 
 def kept():
-    """Every record in reports/ by its name."""
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(REPORTS.glob("*.json"))}
+    """Every record in reports/ that has a kind of page, by its name (others are figures of a benchmark of its own)."""
+    held = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(REPORTS.glob("*.json"))}
+    return {name: record for name, record in held.items() if record["schema"] in PAGES}
 
 
 def page_wanted(name):
