@@ -122,10 +122,10 @@ class DecodeKernel(Enum):
         vector=VectorKernel(2.0),
     )
     TENSORRT_HOPPER_FP8 = DecodeFacts(
-        (Tile(_ANY, 128, 128),),
+        (Tile(_ANY, 64, 128),),
         Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
         places=2.0,
+        computes_apart=True,
         combines_early=True,
         appends_itself=True,
-        vector=VectorKernel(2.0),
     )
