@@ -31,26 +31,36 @@ def first_screen(record: Record) -> str:
 
 
 def summary_table(records: Sequence[Record]) -> str:
-    """One row per prediction, for lists in numeric flags."""
+    """One row per prediction, for lists in numeric flags: of the static batch, or of the service where traffic is."""
     from rich.table import Table
 
+    served = records[0]["serving"] is not None
     table = Table(title=f"{records[0]['model']} on {records[0]['device']}", title_justify="left")
-    for name in ("devices", "tp·pp·dp·ep", "batch", "input", "output", "TTFT", "TPOT", "tokens/s", "bound", "fits"):
+    own: tuple[str, ...] = ("TTFT", "TPOT", "tokens/s", "bound")
+    if served:
+        from .service_screen import SERVICE_COLUMNS, service_cells
+
+        own = SERVICE_COLUMNS
+    for name in ("devices", "tp·pp·dp·ep", *(() if served else ("batch",)), "input", "output", *own, "fits"):
         table.add_column(name, justify="right" if name not in ("bound", "fits") else "left")
     for record in records:
         scenario, spread = record["scenario"], record["scenario"]["parallelism"]
-        decode = record["phases"]["decode"]
+        asked = ("input_token", "output_token") if served else ("batch", "input_token", "output_token")
         table.add_row(
             str(record["device_count"]),
             "·".join(str(spread[key]) for key in ("tp", "pp", "dp", "ep")),
-            *(f"{scenario[key]:,}" for key in ("batch", "input_token", "output_token")),
-            seconds(record["ttft_s"]),
-            seconds(record["tpot_s"]),
-            "-" if record["output_token_per_s"] is None else f"{record['output_token_per_s']:,.0f}",
-            (decode or record["phases"]["prefill"])["bound"],
+            *(f"{scenario[key]:,}" for key in asked),
+            *(service_cells(record) if served else _static_cells(record)),
             "yes" if record["fits"] else f"no: {record['memory']['largest_term']}",
         )
-    return rendered(table)
+    return rendered(table, width=WIDTH + 30 if served else WIDTH)
+
+
+def _static_cells(record: Record) -> Iterator[str]:
+    yield seconds(record["ttft_s"])
+    yield seconds(record["tpot_s"])
+    yield "-" if record["output_token_per_s"] is None else f"{record['output_token_per_s']:,.0f}"
+    yield (record["phases"]["decode"] or record["phases"]["prefill"])["bound"]
 
 
 def detail_tables(record: Record) -> str:

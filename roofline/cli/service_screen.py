@@ -47,6 +47,23 @@ def service_lines(record: Record, width: int) -> Iterator[str]:
     yield from wrap(f"  band: {serving['band']['summary']}", width, subsequent_indent="  ")
 
 
+SERVICE_COLUMNS = ("TTFT", "TTFT p95", "TPOT", "TPOT p95", "requests/s", "tokens/s", "of saturation", "slots")
+"""Columns of a service where lists give a row each."""
+
+
+def service_cells(record: Record) -> Iterator[str]:
+    """The cells of SERVICE_COLUMNS; times that have no bound as a dash."""
+    serving = record["serving"]
+    for key in ("ttft_s", "tpot_s"):
+        for part in ("mean", "p95"):
+            value = serving[key][part]
+            yield "-" if value is None else seconds(value)
+    yield number(serving["request_per_s"])
+    yield f"{serving['output_token_per_s']:,.0f}"
+    yield f"{serving['utilisation']:.0%}"
+    yield f"{serving['slots']:,.0f}"
+
+
 def _limit(serving: Record) -> str:
     """What limits the slots, whatever the clients ask for."""
     settings = serving["settings"]

@@ -119,7 +119,7 @@ def costs_of(load: Load, decoding: Array, waiting: Number = 1.0) -> Costs:
     alone_s = chunks * served.prefill_step_s(chunk, behind, group).total_s / group
     match served.engine.schedule:
         case ChunkedPrefill():
-            plain = served.decode_step_s(one, load.context)
+            plain = step if draft is NO_SPECULATION else served.decode_step_s(one, load.context)
             mixed = served.mixed_step_s(chunk, behind, group, one, load.context)
             added_s = chunks * np.maximum(mixed.total_s - plain.total_s, 0.0) / group
             beside_s = chunks * decode_s + added_s

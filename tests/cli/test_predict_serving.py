@@ -50,6 +50,13 @@ def test_a_rate_beyond_saturation_is_answered_with_the_rate_of_saturation():
     assert 1 < record["serving"]["saturation_request_per_s"] < 1000
 
 
+def test_lists_give_a_row_of_the_service_each():
+    result = run("llama-3.1-8b", "h100-sxm", "--tp", "1,2", "--rate", "12")
+    assert "of saturation" in result.output and "TTFT p95" in result.output
+    rows = [line for line in result.output.splitlines() if "·1·1·1" in line]
+    assert len(rows) == 2
+
+
 def test_pools_share_the_devices():
     prediction = roofline.predict("llama-3.1-8b", "h100-sxm:6", rate=20, disaggregated="2P4D")
     assert prediction.scenario.parallelism.dp == 6
