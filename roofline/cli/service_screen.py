@@ -44,6 +44,11 @@ def service_lines(record: Record, width: int) -> Iterator[str]:
         f"  saturates at {number(serving['saturation_request_per_s'])} requests/s (utilisation "
         f"{serving['utilisation']:.0%}): {serving['slots']:,.0f} slots, limited by {_limit(serving)}"
     )
+    if serving["utilisation"] > serving["trusted_utilisation"] and serving["settings"]["concurrency"] is None:
+        yield (
+            f"  beyond {serving['trusted_utilisation']:.0%} of saturation a closed form only estimates queues: "
+            "`roofline simulate` sends requests one by one"
+        )
     yield from wrap(f"  band: {serving['band']['summary']}", width, subsequent_indent="  ")
 
 

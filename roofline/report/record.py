@@ -170,6 +170,8 @@ def _finite(value: float) -> float | None:
 
 def service_record(service: Service) -> dict[str, Any]:
     """The steady state under traffic. Times that have no bound (above saturation) are null."""
+    from ..serving.steady import TRUSTED_UTILISATION  # a plain prediction does without
+
     times = {
         name: {key: _finite(value) for key, value in asdict(getattr(service, name)).items()}
         for name in ("ttft_s", "tpot_s", "itl_s", "queue_s")
@@ -184,7 +186,8 @@ def service_record(service: Service) -> dict[str, Any]:
     }
     for name in ("ttft_band", "tpot_band", "band_source"):
         del shown[name]
-    return shown | {"curve": curve, "band": band, "assumptions": list(service.assumptions)}
+    shown |= {"curve": curve, "band": band, "assumptions": list(service.assumptions)}
+    return shown | {"trusted_utilisation": TRUSTED_UTILISATION}
 
 
 def _band(mean_s: float, band: tuple[float, float]) -> list[float] | None:
