@@ -54,8 +54,16 @@ def calibrate_command(
     from ..io.datasets.source import Source
     from ..io.files import write_text
     from ..io.profiles import load_target, profile_path
+    from ..io.traces import is_request_log
 
     target = load_target(device)
+    if engine is not None and all(is_request_log(path) for path in data):
+        from .calibrate_log import calibrate_log
+
+        if len(data) > 1 or backend or like or force:
+            raise RooflineError("log: one request log at a time is fitted, without --backend, --like and --force.")
+        calibrate_log(data[0], target, engine, output, fit_fraction=fit_fraction, as_json=json_)
+        return
     one_machine([Source(file, str(file), "") for path in data for file in _record_files(path)])
     results = [read(path) for path in data]
     records = [group for found, _ in results for group in found]

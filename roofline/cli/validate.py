@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +17,7 @@ from .screen import working
 if TYPE_CHECKING:
     from ..io.profiles import Target
     from ..io.records import Records
-    from ..validate.run import Predictor
+    from ..validate.run import Predictor, Validation
 
 
 def validate_command(
@@ -52,6 +53,7 @@ def validate_command(
     """Compare measured kernels with their predictions: errors, bands, and the bare roofline beside them."""
     from ..io.datasets import read
     from ..io.files import require_writable, write_text
+    from ..io.traces import is_request_log
     from ..validate.record import rows_csv, validation_record
     from ..validate.run import validate
     from ..validate.select import Unseen
@@ -71,13 +73,17 @@ def validate_command(
         if path is not None:
             require_writable(path)
     with working() as progress:
-        results = [read(path) for path in records]
+        logs = [path for path in records if is_request_log(path)]
+        results = [read(path) for path in records if path not in logs]
         found = [group for groups, _ in results for group in groups]
         where = ", ".join(map(str, records))
-        predictors = _predictors(found, device, force, where, backend)
+        predictors = _predictors(found, device, force, where, backend) if len(logs) < len(records) else {}
         asked = Unseen(fit_fraction, seed or 0) if unseen else None
         targets = _targets(predictors, device)
         validation = validate(found, predictors, targets=targets, backend=backend, unseen=asked, progress=progress)
+        for log in logs:
+            progress(f"simulating {log}")
+            validation = _with_log(validation, predictors, log, device)
         progress("counting errors")
         record = validation_record(
             validation,
@@ -139,6 +145,26 @@ def _predictors(
     if not predictors:
         raise RooflineError(f"device: {where} is of {', '.join(names)}: {problems[0]} Give --device.")
     return predictors
+
+
+def _with_log(
+    validation: "Validation", predictors: "dict[str, Predictor]", path: Path, device: str | None
+) -> "Validation":
+    """`validation` with the requests of a log beside their simulation; `predictors` learns of its device.
+
+    Errors: RooflineError where neither `device` nor a folder above the log says what served it.
+    """
+    from ..io.profiles import load_target
+    from ..io.traces import read_request_log
+    from ..simulator import served_as_logged
+    from ..validate.request_log import device_of_log, pair_log
+
+    log, name = read_request_log(path), device or device_of_log(path)
+    if name is None:
+        raise RooflineError(f"device: no folder above {path} names the device that served it. Give --device.")
+    case, served = served_as_logged(log, name)
+    predictors.setdefault(load_target(name).device.name, (case.device, case.calibration))
+    return replace(validation, pairs=(*validation.pairs, *pair_log(log, served, case.model.name.lower(), case.device)))
 
 
 def _targets(predictors: "dict[str, Predictor]", device: str | None) -> "dict[str, Target]":

@@ -21,7 +21,7 @@ _READERS: tuple[tuple[Callable[[Source], bool], Callable[[Source], Result]], ...
 _DATA = frozenset({".parquet", ".csv", ".json", ".jsonl"})
 
 _OTHER = (
-    ("requests.jsonl", "a log of served requests, not kernel times"),
+    ("requests.jsonl", "a log of served requests: give its own folder to compare it"),
     ("timeseries.csv", "a log of a serving run, not kernel times"),
     ("processed_traces", "a trace of requests, not kernel times"),
     ("published", "figures transcribed from documents, not kernel times"),
