@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from roofline.calibrate.request_log import LogErrors, fit_host, log_errors, simulated, with_host
+from roofline.calibrate.request_log import LogErrors, fit_host, log_errors, simulated
 from roofline.io.traces import read_request_log, read_trace
-from roofline.serving.engine import HostCost
+from roofline.serving.engine import HostCost, KernelScale
 from roofline.serving.figures import figures_of
 from roofline.serving.replay import Traced, requests_of, rules_of, table_of
 from roofline.serving.simulation import simulate
@@ -45,7 +45,7 @@ def log_replay() -> None:
     late = np.arange(log.trace.size) >= log.trace.size // 2
     tpot_s, ttft_s = float(np.nanmean(log.tpot_s[late])), float(log.ttft_s[late].mean())
     print(f"{log.trace.size} requests; measured means of the second half: TPOT {tpot_s:.4f} s, TTFT {ttft_s:.3f} s")
-    kernels = with_host(served, HostCost())
+    kernels = replace(served, engine=replace(served.engine, host=HostCost(), scale=KernelScale()))
     told("kernels alone", log_errors(simulated(kernels, log), log, late), HostCost())
     told("the engine's preset", log_errors(simulated(served, log), log, late), served.engine.host)
     two = {key: fit for key, fit in case.calibration.models.items() if key[0] != "mixed_attention"}

@@ -23,7 +23,7 @@ def calibrate_log(
 ) -> None:
     """Fit the engine `name` (a preset or a file) to the first requests of the log `path` as served on `target`.
 
-    Judges it on the others, prints both, and writes it to `output`, with the kernels as the device's calibration has them.
+    Judges it on the others, prints both, and writes it to `output`; kernels are as the device's calibration has them.
     """
     from ..calibrate.request_log import fit_host
     from ..io.engine_text import engine_text

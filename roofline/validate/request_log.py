@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..calibrate.rows import PHYSICS_TOLERANCE
 from ..device import Device
@@ -20,7 +21,7 @@ QUEUED = 0.5
 
 
 def device_of_log(path: Path) -> str | None:
-    """The profile of the device that a folder above a log names, as LLMServingSim's folders do; None where none does."""
+    """The profile of the device that a folder above a log names, as LLMServingSim's do; None where none does."""
     names = [part.name for part in (path.resolve(), *path.resolve().parents)]
     return next((PROFILE_OF[name] for name in names if name in PROFILE_OF), None)
 
@@ -28,8 +29,8 @@ def device_of_log(path: Path) -> str | None:
 def pair_log(log: RequestLog, served: ServedModel, model: str, device: Device) -> tuple[Paired, Paired]:
     """TTFT and TPOT of the log's requests beside those of their simulation, with the preset of the engine as it is.
 
-    Low and high: the same requests with every step at the ends of the engine's band. `roofline_s`: the bare prefill of a
-    request's own prompt, and the bare decode step of one sequence at mid-generation. `regime`: whether the simulated
+    Low and high: the same requests with every step at the ends of the engine's band. `roofline_s`: the bare prefill of
+    a request's own prompt, and the bare decode step of one sequence at mid-generation. `regime`: whether the simulated
     request spends QUEUED of its TTFT waiting. Requests of one token have no TPOT and are left out of it.
     Errors: as serving.replay.
     """
@@ -61,7 +62,7 @@ def _paired(
     measured_s: Array,
     times: list[Array],
     floor_s: Array,
-    regime: Array,
+    regime: NDArray[np.str_],
     band: str,
 ) -> Paired:
     rows = np.isfinite(measured_s)
@@ -83,7 +84,7 @@ def _paired(
         loop=MODEL_STEP,
         dims=dims,
         measured_s=measured_s[rows],
-        line=np.flatnonzero(rows) + 1.0,
+        line=np.flatnonzero(rows).astype(np.float64) + 1.0,
         source=log.trace.source,
         digest="",
     )
