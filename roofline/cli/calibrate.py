@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def calibrate_command(
-    data: Annotated[list[Path], typer.Argument(help="Directories of measured records, or records files.")],
+    data: Annotated[
+        list[Path], typer.Argument(help="Directories of measured records, records files, or a request log.")
+    ],
     device: Annotated[str, typer.Option(help="The profile to calibrate: a name or a TOML file.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the calibrated profile here.")] = None,
     backend: Annotated[

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def validate_command(
     records: Annotated[
-        list[Path] | None, typer.Argument(help="Directories of measured records, or records files.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="Directories of measured records, records files, or request logs.", show_default=False),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="Predict with this profile (a name or a TOML file) [that of the records].")

@@ -102,6 +102,14 @@ def test_scheduled_ahead_a_freed_seat_is_taken_a_step_later():
     assert in_ms(run((0, 10, 9), (0, 10, 2), (0, 10, 1), rules=replace(two, ahead=False)).scheduled_s) == [0, 0, 40]
 
 
+def test_scheduled_ahead_a_seat_freed_by_a_first_token_is_taken_a_step_later_too():
+    # Two seats: A decodes, B is answered by its prompt's step (0-30). C is scheduled at 40, not at 30.
+    two = replace(RULES, sequences=2)
+    asked = ((0, 10, 9), (0, 10, 1), (0, 10, 1))
+    assert in_ms(run(*asked, rules=two).scheduled_s) == [0, 0, 30]
+    assert in_ms(run(*asked, rules=replace(two, ahead=True)).scheduled_s) == [0, 0, 40]
+
+
 def test_seats_limit_who_runs_and_the_rest_wait_in_order():
     found = run((0, 10, 2), (0, 10, 2), (0, 10, 2), rules=replace(RULES, sequences=2))
     assert in_ms(found.scheduled_s) == [0, 0, 40]
