@@ -2,46 +2,34 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 import typer
 
 from .. import __version__
 from ..errors import InfeasibleError, RooflineError
-from . import hardware, measure, models
-from .calibrate import calibrate_command
-from .compare import compare_command
-from .diff import diff_command
-from .explain import explain_command
-from .plan import plan_command
-from .predict import predict_command
-from .report import report_command
-from .sensitivity import sensitivity_command
-from .simulate import simulate_command
-from .validate import validate_command
 
-app = typer.Typer(
-    name="roofline",
-    help="Hardware cost and roofline simulator for transformer workloads.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS = (
+    "predict",
+    "compare",
+    "plan",
+    "sensitivity",
+    "diff",
+    "explain",
+    "simulate",
+    "calibrate",
+    "validate",
+    "report",
 )
-app.command("predict")(predict_command)
-app.command("compare")(compare_command)
-app.command("plan")(plan_command)
-app.command("sensitivity")(sensitivity_command)
-app.command("diff")(diff_command)
-app.command("explain")(explain_command)
-app.command("simulate")(simulate_command)
-app.command("calibrate")(calibrate_command)
-app.command("validate")(validate_command)
-app.command("report")(report_command)
-app.add_typer(hardware.app, name="hardware", help="Hardware profiles: list, show, lint, new.")
-app.add_typer(measure.app, name="measure", help="Run kernels on this machine: host profile, records of steps.")
-app.add_typer(models.app, name="models", help="Model presets: list, show.")
+"""Commands: NAME is the function NAME_command of the module NAME beside this one."""
+
+GROUPS = {
+    "hardware": "Hardware profiles: list, show, lint, new.",
+    "measure": "Run kernels on this machine: host profile, records of steps.",
+    "models": "Model presets: list, show.",
+}
+"""Groups of commands, each the `app` of the module of its name, and what they are for."""
 
 
 def _show_version(value: bool) -> None:
@@ -50,17 +38,41 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Options of `roofline` itself."""
 
 
+def command_line(names: Iterable[str] = (*COMMANDS, *GROUPS)) -> typer.Typer:
+    """The command line with the commands and groups of `names`; their modules are imported."""
+    app = typer.Typer(
+        name="roofline",
+        help="Hardware cost and roofline simulator for transformer workloads.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name in names:
+        module = import_module(f".{name}", __package__)
+        if name in GROUPS:
+            app.add_typer(module.app, name=name, help=GROUPS[name])
+        else:
+            app.command(name)(getattr(module, f"{name}_command"))
+    return app
+
+
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit status. No traceback for a user's mistake."""
+    """Run one command line; the exit status. No traceback for a user's mistake.
+
+    Only the module of the command that is asked for is imported: the others would double the time of a start.
+    """
+    asked = [name for name in arguments[:1] if name in COMMANDS or name in GROUPS]
     try:
-        status = app(args=list(arguments), standalone_mode=True)
+        status = (command_line(asked) if asked else command_line())(args=list(arguments), standalone_mode=True)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except InfeasibleError as error:

@@ -4,13 +4,13 @@ import pytest
 from typer.testing import CliRunner
 
 import roofline
-from roofline.cli.app import app
+from roofline.cli.app import command_line
 
 RUN = CliRunner()
 
 
 def run(*words):
-    return RUN.invoke(app, ["predict", *words])
+    return RUN.invoke(command_line(), ["predict", *words])
 
 
 def told(*words):

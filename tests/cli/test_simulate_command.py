@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from roofline.cli.app import app, run
+from roofline.cli.app import command_line, run
 from roofline.io.traces import read_trace
 
 ASK = ["simulate", "llama-3.1-8b", "h100-sxm"]
@@ -20,7 +20,7 @@ QUICK = ["--requests", "40", "--input", "300", "--output", "20"]
 
 
 def output_of(*arguments: str) -> str:
-    result = CliRunner().invoke(app, [*arguments])
+    result = CliRunner().invoke(command_line(), [*arguments])
     assert result.exit_code == 0, (result.output, result.exception)
     return result.stdout
 
@@ -147,7 +147,7 @@ def test_an_interrupt_ends_it_without_a_traceback_or_a_file(tmp_path: Path):
 def test_published_traces_run_as_workloads(data_folder: Path, tmp_path: Path):
     for name, first in (("code", 300), ("conv", 300)):
         path = data_folder / f"vidur/data/processed_traces/splitwise_{name}.csv"
-        result = CliRunner().invoke(app, [*ASK, "--trace", str(path), "--requests", str(first), "--json"])
+        result = CliRunner().invoke(command_line(), [*ASK, "--trace", str(path), "--requests", str(first), "--json"])
         record = json.loads(result.stdout)
         expected = read_trace(path).first(first)
         assert record["workload"]["requests"] == first
