@@ -23,6 +23,8 @@ PREDICTION_PARTS = {
     "band.families": OBJECT,
     "band.families.*": OBJECT,
     "serving?": OBJECT,
+    "serving?.settings": OBJECT,
+    "serving?.assumptions": LIST,
     "decode_map?": OBJECT,
     "batch_curve?": OBJECT,
     "sources?": OBJECT,
