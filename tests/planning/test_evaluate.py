@@ -44,6 +44,21 @@ def test_curves_agree_with_exact_step_times():
     np.testing.assert_allclose(read.saturation_request_per_s, exact.saturation_request_per_s, rtol=0.01)
 
 
+def test_replicas_share_the_rate_and_the_bill_counts_every_device():
+    asked = request(rates=(1000.0, 2000.0), max_devices=4, max_sequences=(64,), max_batch_tokens=(512,))
+    structure = only(asked)
+    replica, candidates = replica_of(structure, asked), grid(structure, asked)
+    rows = evaluate(structure, 0, candidates, asked, replica, replica.memory(candidates).byte)
+    at = {key: i for i, key in enumerate(zip(rows.replicas.tolist(), rows.request_per_s.tolist(), strict=True))}
+    for name in ("ttft_s", "tpot_s", "load"):
+        column = getattr(rows, name)
+        assert column[at[1.0, 1000.0]] == pytest.approx(column[at[2.0, 2000.0]], rel=1e-12)
+        assert column[at[1.0, 1000.0]] < column[at[1.0, 2000.0]]
+    assert rows.usd_per_hour.tolist() == pytest.approx((3.6 * rows.replicas).tolist())
+    # no idle power is stated: 300 W each, over 1000 or 2000 requests of 32 tokens
+    np.testing.assert_allclose(rows.joule_per_token, 300.0 * rows.replicas / (32.0 * rows.request_per_s))
+
+
 def test_curves_never_fall_with_the_batch():
     asked = request()
     made = replica_of(only(asked), asked).curves
@@ -84,7 +99,10 @@ def test_no_evaluated_candidate_is_below_the_floor():
 
 
 def test_bounds_rule_out_only_what_evaluation_would_reject():
-    tight = request(rates=(3000.0,), max_devices=8, level=ServiceLevel(0.1, 0.01, 95.0))
+    # compute so slow that the roofline is most of the time: replicas from just too few to enough
+    weak = offer(matrix_flop_per_s=dict.fromkeys(offer().device.matrix_flop_per_s, 5e11))
+    rates = tuple(np.geomspace(200.0, 6000.0, 12).tolist())
+    tight = request(rates=rates, max_devices=8, offers=(weak,), level=ServiceLevel(0.1, 0.01, 95.0))
     for position, structure in enumerate(structures(tight)[0]):
         replica, candidates = replica_of(structure, tight), grid(structure, tight)
         told = judge(structure, position, tight, replica)

@@ -63,6 +63,14 @@ def test_what_cannot_be_built_says_why():
     assert reasons[4, 2] is Reason.LINK  # eight devices, four reached
 
 
+def test_tensor_parallelism_stays_inside_a_node():
+    nodes = offer(intra_node=Link(100e9, 2.0, 1e-6), inter_node=Link(25e9, 1024.0, 5e-6))
+    built, refused = structures(request(max_devices=8, offers=(nodes,)))
+    assert max(structure.split.tp for structure in built) == 2
+    assert (2, 4, 1, 1) in sizes(built)  # pipeline stages cross nodes
+    assert {r.reason for r in refused if r.structure.split.tp == 4} == {Reason.LINK}
+
+
 def test_a_device_without_links_has_replicas_of_one():
     built, _ = structures(request(max_devices=8, offers=(offer(intra_node=None, inter_node=None),)))
     assert sizes(built) == [(1, 1, 1, 1)]
