@@ -7,6 +7,7 @@ import numpy as np
 from ..deployment import Deployment, deployment
 from ..device import Device
 from ..errors import InfeasibleError, RooflineError
+from ..footprint import weight_byte
 from ..model import Model
 from ..service import Percentiles, Service, ServiceCurve
 from ..structs import Array
@@ -56,7 +57,7 @@ def service_of(model: Model, device: Device, calibration: Calibration, scenario:
     """
     if not model.causal:
         raise RooflineError(f"concurrency, rate: {model.name} generates no tokens; serving is of decoders.")
-    served = served_model(model, device, calibration, scenario, asked.engine)
+    served = _beside_draft(served_model(model, device, calibration, scenario, asked.engine), scenario, asked)
     speculation = _speculation(device, calibration, scenario, asked)
     lengths = Lengths(
         _length(float(scenario.input_token), asked.input_cv), _length(float(scenario.output_token), asked.output_cv)
@@ -97,6 +98,14 @@ def _speculation(device: Device, calibration: Calibration, scenario: Scenario, a
     if asked.draft is not None:
         draft = served_model(asked.draft, device, calibration, scenario, asked.engine)
     return Speculation(asked.draft_token, asked.acceptance, draft)
+
+
+def _beside_draft(served: ServedModel, scenario: Scenario, asked: Asked) -> ServedModel:
+    """`served` with the weights of the drafting model out of its KV memory. Ignores: that model's own cache."""
+    if asked.draft is None:
+        return served
+    left = served.memory.byte - weight_byte(asked.draft, scenario.precision, scenario.parallelism)
+    return replace(served, memory=replace(served.memory, byte=left))
 
 
 def _too_small(model: Model, served: ServedModel, scenario: Scenario) -> InfeasibleError:

@@ -73,6 +73,23 @@ def test_what_helps_helps():
     assert drafted.saturation_request_per_s > plain.saturation_request_per_s
 
 
+def test_the_weights_of_a_draft_model_take_their_share_of_the_cache():
+    drafts = {"rate": 5, "draft_tokens": 3, "acceptance": 0.8}
+    free = roofline.predict("llama-3.1-8b", "h100-sxm", **drafts).serving
+    held = roofline.predict("llama-3.1-8b", "h100-sxm", **drafts, draft="llama-3.2-1b").serving
+    # 2.47 GB of weights hold 2.47e9 / (2,304 tokens · 131,072 bytes) = 8.2 requests
+    assert 7 <= free.slots - held.slots <= 9
+    assert held.tpot_s.mean > free.tpot_s.mean
+
+
+def test_no_service_beats_its_bare_roofline():
+    for engine in ("vllm", "sglang", "trtllm"):
+        for tp in (1, 4):
+            prediction = roofline.predict("llama-3.1-8b", f"h100-sxm:{tp}", batch=1, concurrency=1, engine=engine)
+            assert prediction.serving.tpot_s.mean >= prediction.decode.roofline_s
+            assert prediction.serving.ttft_s.mean >= prediction.prefill.roofline_s
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
