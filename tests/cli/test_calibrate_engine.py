@@ -3,7 +3,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from roofline.cli.app import app
+from roofline.cli.app import command_line
 from roofline.errors import RooflineError
 from roofline.io.engines import load_engine
 
@@ -35,11 +35,11 @@ ROWS = [
 
 def test_an_engine_is_fitted_written_and_used(tmp_path):
     data, out = sample(tmp_path / "s.csv", *ROWS), tmp_path / "mine.toml"
-    result = RUN.invoke(app, ["calibrate", str(data), "--device", "h100-sxm", "--engine", "vllm", "-o", str(out)])
+    result = RUN.invoke(command_line(), ["calibrate", str(data), "--device", "h100-sxm", "--engine", "vllm", "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert "qwen3-32b bf16 vllm" in result.output and "host.sequence_s" in result.output
     assert load_engine(out).evidence.fitted_rows == 3
-    used = RUN.invoke(app, ["predict", "qwen3-32b", "h100-sxm:2", "--concurrency", "8", "--engine", str(out), "--json"])
+    used = RUN.invoke(command_line(), ["predict", "qwen3-32b", "h100-sxm:2", "--concurrency", "8", "--engine", str(out), "--json"])
     serving = json.loads(used.output)["serving"]
     assert serving["engine"] == "mine"
     assert "not fitted" in serving["band"]["summary"]
@@ -55,14 +55,14 @@ def test_an_engine_is_fitted_written_and_used(tmp_path):
 )
 def test_mistakes_are_named(tmp_path, flags, words):
     data = sample(tmp_path / "s.csv", *ROWS)
-    result = RUN.invoke(app, ["calibrate", str(data), "--device", "h100-sxm", *flags])
+    result = RUN.invoke(command_line(), ["calibrate", str(data), "--device", "h100-sxm", *flags])
     assert isinstance(result.exception, RooflineError)
     assert words in str(result.exception)
 
 
 def test_served_rows_are_validated_as_a_family(tmp_path):
     data = sample(tmp_path / "s.csv", *ROWS)
-    record = json.loads(RUN.invoke(app, ["validate", str(data), "--json"]).output)
+    record = json.loads(RUN.invoke(command_line(), ["validate", str(data), "--json"]).output)
     families = {entry["dtype"]: entry for entry in record["families"]}
     assert set(families) == {"TPOT qwen3-32b bf16 vllm", "TTFT qwen3-32b bf16 vllm"}
     assert {entry["family"] for entry in record["families"]} == {"serving"}
