@@ -35,11 +35,15 @@ ROWS = [
 
 def test_an_engine_is_fitted_written_and_used(tmp_path):
     data, out = sample(tmp_path / "s.csv", *ROWS), tmp_path / "mine.toml"
-    result = RUN.invoke(command_line(), ["calibrate", str(data), "--device", "h100-sxm", "--engine", "vllm", "-o", str(out)])
+    result = RUN.invoke(
+        command_line(), ["calibrate", str(data), "--device", "h100-sxm", "--engine", "vllm", "-o", str(out)]
+    )
     assert result.exit_code == 0, result.output
     assert "qwen3-32b bf16 vllm" in result.output and "host.sequence_s" in result.output
     assert load_engine(out).evidence.fitted_rows == 3
-    used = RUN.invoke(command_line(), ["predict", "qwen3-32b", "h100-sxm:2", "--concurrency", "8", "--engine", str(out), "--json"])
+    used = RUN.invoke(
+        command_line(), ["predict", "qwen3-32b", "h100-sxm:2", "--concurrency", "8", "--engine", str(out), "--json"]
+    )
     serving = json.loads(used.output)["serving"]
     assert serving["engine"] == "mine"
     assert "not fitted" in serving["band"]["summary"]
