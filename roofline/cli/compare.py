@@ -1,8 +1,5 @@
 """`roofline compare`: the same work on several devices, side by side."""
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
@@ -13,6 +10,7 @@ import typer
 from ..errors import RooflineError
 from ..report.record import prediction_record
 from .options import takes_scenario
+from .output import called, check_files, name_files, print_json
 from .scenario import Request
 from .screen import WIDTH, rendered
 
@@ -26,18 +24,14 @@ def compare_command(
 ) -> None:
     """Compare devices on the same work: MODEL and DEVICE,DEVICE:8,.. with time, bound, cost and energy of each."""
     from ..comparison import compare
-    from ..io.files import require_writable, write_text
+    from ..io.files import write_text
     from ..report.comparison_record import comparison_csv, comparison_record
     from ..sweep import batch_curve
 
     several = [name for name, values in asked.numbers.items() if len(values) > 1]
     if several:
         raise RooflineError(f"{several[0]}: a comparison is of one scenario. Give a single number for each flag.")
-    if csv is not None and html is not None and csv.absolute() == html.absolute():
-        raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
-    for path in (csv, html):
-        if path is not None:
-            require_writable(path)
+    check_files(csv=csv, html=html)
     names = [name.strip() for name in asked.device.split(",")]
     compared = compare(asked.model, names, **{name: values[0] for name, values in asked.numbers.items()}, **asked.names)
     curves = json_ or html is not None
@@ -47,17 +41,18 @@ def compare_command(
         else prediction_record(found, batch_curve=batch_curve(found) if curves and found.decode else None)
         for entry in compared
     ]
-    record = comparison_record(compared, predictions, shlex.join(["roofline", *sys.argv[1:]]))
+    record = comparison_record(compared, predictions, called())
     if html is not None:
         from ..report.pages import write_page
 
         write_page(record, html)
     if csv is not None:
         write_text(csv, comparison_csv(record))
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else _screen(record))
-    for path in (html, csv):
-        if path is not None:
-            typer.echo(f"wrote {path}", err=True)
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(_screen(record))
+    name_files(html, csv)
     if not any(device["fits"] for device in record["devices"]):
         raise typer.Exit(1)
 

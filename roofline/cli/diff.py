@@ -1,8 +1,6 @@
 """`roofline diff`: what changed between two predictions or plans, and why."""
 
-import json
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from ..outcome import Case
 from ..prediction import predict_case
 from ..report.format import clip, number, quantity, seconds
 from ..report.record import prediction_record
+from .output import called, check_files, name_files, print_json
 from .scenario import NAMES, NUMBERS, request, single
 from .screen import WIDTH, rendered
 
@@ -48,8 +47,9 @@ def diff_command(
     html: Annotated[Path | None, typer.Option(help="Write the difference as one HTML page.")] = None,
 ) -> None:
     """Say which kernels, terms and inputs changed from A to B, by how much and why."""
+    check_files(html=html)
     sides = side(a), side(b)
-    command = shlex.join(["roofline", *sys.argv[1:]])
+    command = called()
     cases = [entry.case for entry in sides if entry.case is not None]
     shares = drivers(*cases) if len(cases) == 2 else None
     record = difference_record(sides[0].record, sides[1].record, [entry.label for entry in sides], shares, command)
@@ -57,8 +57,11 @@ def diff_command(
         from ..report.pages import write_page
 
         write_page(record, html)
-        typer.echo(f"wrote {html}", err=True)
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else screen(record))
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(screen(record))
+    name_files(html)
 
 
 def side(text: str) -> Side:

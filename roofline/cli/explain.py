@@ -1,8 +1,5 @@
 """`roofline explain`: one number expanded to its formula and inputs."""
 
-import json
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -18,6 +15,7 @@ from ..prediction import check_scenario
 from ..report.explanation import explanation_record
 from ..report.format import count, number, quantity, seconds
 from .options import takes_scenario
+from .output import called, print_json
 from .scenario import NAMES, NUMBERS, Request, single
 from .screen import WIDTH, scenario_lines
 
@@ -46,8 +44,11 @@ def explain_command(
         typer.echo("\n".join(["Figures that can be explained here:", *(f"  {name}" for name in figure_names(case))]))
         return
     tree = explanation(case, figure, citations(asked, case))
-    record = explanation_record(case, figure, tree, shlex.join(["roofline", *sys.argv[1:]]))
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else screen(record, depth))
+    record = explanation_record(case, figure, tree, called())
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(screen(record, depth))
 
 
 def citations(asked: Request, case: Case) -> Citations:

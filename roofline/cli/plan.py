@@ -1,8 +1,5 @@
 """`roofline plan`: from traffic and service levels to devices and dollars."""
 
-import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import RooflineError, clip
+from .output import called, check_files, name_files, print_json
 from .scenario import parse_numbers
 
 
@@ -51,12 +49,10 @@ def plan_command(
     html: Annotated[Path | None, typer.Option(help="Write the answer as one HTML page.")] = None,
 ) -> None:
     """Which devices, how many and how configured serve MODEL at a rate within service levels, and what they cost."""
-    from ..io.files import require_writable
     from ..planner import plan
     from .plan_screen import plan_screen
 
-    if html is not None:
-        require_writable(html)
+    check_files(html=html)
     with _bar() as (progress, say):
         planned = plan(
             model,
@@ -82,7 +78,7 @@ def plan_command(
             price_kind=price_kind,
             pue=pue,
             cluster=cluster,
-            command=shlex.join(["roofline", *sys.argv[1:]]),
+            command=called(),
             progress=progress,
             say=say,
         )
@@ -91,8 +87,11 @@ def plan_command(
         from ..report.pages import write_page
 
         write_page(record, html)
-        typer.echo(f"wrote {html}", err=True)
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else plan_screen(record))
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(plan_screen(record))
+    name_files(html)
     if not record["plans"]:
         raise typer.Exit(1)
 

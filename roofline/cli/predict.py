@@ -1,17 +1,15 @@
 """`roofline predict`: one prediction on the screen, as JSON, CSV or a page."""
 
-import json
 import math
-import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..api import predict_each, split_device
-from ..errors import InfeasibleError, RooflineError
-from ..io.files import write_text
+from ..errors import InfeasibleError
+from ..io.files import csv_text, write_text
 from ..report.record import prediction_record
 from ..serve import SETTINGS
 from .options import (
@@ -23,6 +21,7 @@ from .options import (
     takes_scenario,
     traffic_option,
 )
+from .output import called, check_files, name_files, print_json
 from .scenario import Request
 from .screen import detail_tables, first_screen, summary_table
 
@@ -52,11 +51,10 @@ def predict_command(
     html: Annotated[Path | None, typer.Option(help="Write the prediction as one HTML page.")] = None,
 ) -> None:
     """Predict prefill and decode of MODEL on DEVICE: time, bottleneck, memory, energy and money."""
-    if csv is not None and html is not None and csv.absolute() == html.absolute():
-        raise RooflineError(f"csv, html: both would be written to {csv}. Give two files.")
+    check_files(csv=csv, html=html)
     given = locals()
     service = {name: given[name] for name in SETTINGS}
-    command = shlex.join(["roofline", *sys.argv[1:]])
+    command = called()
     records, refused = [], []
     single = math.prod(map(len, asked.numbers.values())) == 1
     for found in predict_each(asked.model, asked.device, asked.numbers, asked.names, service):
@@ -75,7 +73,7 @@ def predict_command(
     if csv is not None:
         write_text(csv, kernel_csv(records))
     if json_:
-        typer.echo(json.dumps(records[0] if len(records) == 1 else _list(records), indent=1, allow_nan=False))
+        print_json(records[0] if len(records) == 1 else _list(records))
     elif len(records) == 1:
         typer.echo(first_screen(records[0]))
         if detail:
@@ -85,9 +83,7 @@ def predict_command(
         if detail:
             for record in records:
                 typer.echo("\n" + detail_tables(record))
-    for path in (html, csv):
-        if path is not None:
-            typer.echo(f"wrote {path}", err=True)
+    name_files(html, csv)
     for reason in dict.fromkeys(map(str, refused)):
         typer.echo(f"left out, infeasible: {reason}", err=True)
     if refused or not all(record["fits"] and not _saturated(record) for record in records):
@@ -121,21 +117,19 @@ def _list(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def kernel_csv(records: list[dict[str, Any]]) -> str:
     """Every kernel of every phase of every record, one line each, with its scenario in front."""
-    import csv
-    import io
-
     from ..report.record import KERNEL_FIELDS
 
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    for i, record in enumerate(records):
-        scenario = record["scenario"]
-        settings = {field: scenario[field] for field in ("batch", "input_token", "output_token", "attention")}
-        settings |= scenario["parallelism"] | scenario["precision"]
-        if i == 0:
-            writer.writerow(["model", "device", "device_count", *settings, "phase", *KERNEL_FIELDS])
-        head = [record["model"], record["device"], record["device_count"], *settings.values()]
-        for name, phase in record["phases"].items():
-            for row in phase["kernels"] if phase else ():
-                writer.writerow([*head, name, *(row[field] for field in KERNEL_FIELDS)])
-    return target.getvalue()
+    fixed = ("model", "device", "device_count")
+    settings = [_settings(record["scenario"]) for record in records]
+    rows = [
+        [*(record[field] for field in fixed), *held.values(), name, *(row[field] for field in KERNEL_FIELDS)]
+        for record, held in zip(records, settings, strict=True)
+        for name, phase in record["phases"].items()
+        for row in (phase["kernels"] if phase else ())
+    ]
+    return csv_text([*fixed, *settings[0], "phase", *KERNEL_FIELDS], rows)
+
+
+def _settings(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    named = {field: scenario[field] for field in ("batch", "input_token", "output_token", "attention")}
+    return {**named, **scenario["parallelism"], **scenario["precision"]}

@@ -1,8 +1,5 @@
 """`roofline sensitivity`: what would move the figures, and the next best change."""
 
-import json
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from ..sensitivity.served import SERVED, measured, served
 from ..serve import asked_of, backend_of, is_asked
 from ..serving.deployed import traffic_of
 from .options import Concurrency, EngineName, MaxBatchTokens, MaxSequences, Rate, takes_scenario
+from .output import called, check_files, name_files, print_json
 from .scenario import Request, single
 from .screen import WIDTH, rendered, scenario_lines
 
@@ -67,6 +65,7 @@ def sensitivity_command(
     html: Annotated[Path | None, typer.Option(help="Write the analysis as one HTML page.")] = None,
 ) -> None:
     """Say what moves TTFT, TPOT, throughput and cost of MODEL on DEVICE, and rank what to change next."""
+    check_files(html=html)
     service = {
         "concurrency": concurrency,
         "rate": rate,
@@ -74,13 +73,16 @@ def sensitivity_command(
         "max_batch_tokens": max_batch_tokens,
         "max_sequences": max_sequences,
     }
-    record = analysed(asked, service, by, devices, shlex.join(["roofline", *sys.argv[1:]]))
+    record = analysed(asked, service, by, devices, called())
     if html is not None:
         from ..report.pages import write_page
 
         write_page(record, html)
-        typer.echo(f"wrote {html}", err=True)
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else screen(record))
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(screen(record))
+    name_files(html)
     if not record["base"]["fits"] or _overloaded(record):
         raise typer.Exit(1)
 

@@ -1,8 +1,5 @@
 """`roofline simulate`: requests through an engine's scheduler, one by one; on the screen, as JSON, CSV or a page."""
 
-import json
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ import typer
 from ..errors import RooflineError
 from .numbers import positive
 from .options import takes_deployment
+from .output import called, check_files, name_files, print_json
 from .scenario import Request
 
 
@@ -45,34 +43,32 @@ def simulate_command(
     html: Annotated[Path | None, typer.Option(help="Write the simulation as one HTML page.")] = None,
 ) -> None:
     """Simulate MODEL on DEVICE serving requests one by one: queueing, batching, preemption, each request's times."""
-    from ..io.files import require_writable, write_text
+    from ..io.files import write_text
     from ..report.simulation_record import requests_table, simulation_record, steps_table
     from ..serving.replay import replay
     from .screen_simulation import simulation_screen
 
-    files = [path for path in (csv, steps, html) if path is not None]
-    if len({path.absolute() for path in files}) < len(files):
-        raise RooflineError("csv, steps, html: two of them would be written to the same file. Give different ones.")
-    for path in files:
-        require_writable(path)
+    check_files(csv=csv, steps=steps, html=html)
     workload = _workload(rate, arrival_cv, concurrency, trace, requests, input, output, seed)
     case, served = _served(asked, engine, max_batch_tokens, max_sequences)
     with _progress() as told:
         found = replay(served, workload, progress=told)
-    command = shlex.join(["roofline", *sys.argv[1:]])
+    command = called()
     record = simulation_record(found, served, case=case, command=command)
     run = found.simulation
     if csv is not None:
-        write_text(csv, _table(requests_table(run)))
+        write_text(csv, _csv(requests_table(run)))
     if steps is not None:
-        write_text(steps, _table(steps_table(run)))
+        write_text(steps, _csv(steps_table(run)))
     if html is not None:
         from ..report.pages import write_page
 
         write_page(record, html)
-    typer.echo(json.dumps(record, indent=1, allow_nan=False) if json_ else simulation_screen(record))
-    for path in files:
-        typer.echo(f"wrote {path}", err=True)
+    if json_:
+        print_json(record)
+    else:
+        typer.echo(simulation_screen(record))
+    name_files(csv, steps, html)
 
 
 def _workload(
@@ -149,13 +145,8 @@ def _progress() -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
-def _table(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Columns as CSV; empty cells for what is unknown."""
-    import csv
-    import io
+def _csv(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns as CSV."""
+    from ..io.files import csv_text
 
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return target.getvalue()
+    return csv_text(columns, zip(*columns.values(), strict=True))

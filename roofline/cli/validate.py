@@ -1,8 +1,5 @@
 """`roofline validate`: measured kernels beside their predictions, on the screen, as JSON, CSV or a page."""
 
-import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RooflineError
+from .output import called, check_files, name_files, print_json
 from .screen import working
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ def validate_command(
 ) -> None:
     """Compare measured kernels with their predictions: errors, bands, and the bare roofline beside them."""
     from ..io.datasets import read
-    from ..io.files import require_writable, write_text
+    from ..io.files import write_text
     from ..io.traces import is_request_log
     from ..validate.record import rows_csv, validation_record
     from ..validate.run import validate
@@ -70,9 +68,7 @@ def validate_command(
         raise RooflineError("records: none given. Give directories or files of measured records, or --this-machine.")
     if force and device is None:
         raise RooflineError("force: it needs a profile to predict the rows of all devices with. Give --device.")
-    for path in (rows, html):
-        if path is not None:
-            require_writable(path)
+    check_files(rows=rows, html=html)
     with working() as progress:
         logs = [path for path in records if is_request_log(path)]
         results = [read(path) for path in records if path not in logs]
@@ -92,7 +88,7 @@ def validate_command(
             refused=[entry for _, entries in results for entry in entries],
             backend=backend,
             unseen=asked,
-            command=shlex.join(["roofline", *sys.argv[1:]]),
+            command=called(),
         )
         if rows is not None:
             write_text(rows, rows_csv(validation))
@@ -101,12 +97,10 @@ def validate_command(
 
             write_page(record, html)
     if json_:
-        typer.echo(json.dumps(record, indent=1, allow_nan=False))
+        print_json(record)
     else:
         typer.echo(_screen(record, detail))
-    for written in (rows, html):
-        if written is not None:
-            typer.echo(f"wrote {written}", err=True)
+    name_files(rows, html)
     if not record["overall"]["n"]:
         typer.echo(f"nothing to compare: every row of {where} is excluded (the reasons are above).", err=True)
         raise typer.Exit(1)

@@ -1,8 +1,9 @@
-"""Writing files so that nothing half-written is left: a temporary file beside the target, then a rename."""
+"""Writing files so that nothing half-written is left: a temporary file beside it, then a rename. CSV as text."""
 
 import os
-import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import RooflineError
 
@@ -33,8 +34,22 @@ def require_writable(path: Path) -> None:
     os.unlink(temporary)
 
 
+def csv_text(header: Iterable[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A header and rows as CSV; None is an empty cell."""
+    import csv
+    import io
+
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return target.getvalue()
+
+
 def _temporary(path: Path) -> tuple[int, str]:
     """An open temporary file beside `path`."""
+    import tempfile  # a command that writes no file starts without it
+
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")

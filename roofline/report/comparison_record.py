@@ -1,11 +1,10 @@
 """A comparison of devices as a plain record (schema roofline.comparison/1): key figures of each, and its prediction."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..io.files import csv_text
 from .format import finite, size
 from .parts import Record
 
@@ -125,8 +124,4 @@ def comparison_record(
 
 def comparison_csv(record: Record) -> str:
     """The key figures of every device, one line each."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(KEY_FIELDS)
-    writer.writerows([device[name] for name in KEY_FIELDS] for device in record["devices"])
-    return target.getvalue()
+    return csv_text(KEY_FIELDS, ([device[name] for name in KEY_FIELDS] for device in record["devices"]))

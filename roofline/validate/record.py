@@ -1,7 +1,5 @@
 """A validation as a plain record (schema roofline.validation/1): stable, versioned, SI units; and its rows as CSV."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +9,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..calibrate.models import key_of
+from ..io.files import csv_text
 from ..io.records import Records, Refused
 from ..structs import Array
 from ..timing.calibration import COVERAGE
@@ -90,17 +89,15 @@ def rows_csv(validation: Validation) -> str:
     """Every record that was read, one line each (ROW_FIELDS): the compared ones, those faster than physics, and those
     left out, with the reason.
     """
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(ROW_FIELDS)
+    rows: list[list[Any]] = []
     for pair in validation.pairs:
         columns = (pair.measured_s, pair.predicted_s, pair.low_s, pair.high_s, pair.roofline_s, pair.excluded)
         for row, (*times, out) in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-            writer.writerow([pair.records.key(row), *times, _flag(out), FASTER_THAN_PHYSICS if out else ""])
+            rows.append([pair.records.key(row), *times, _flag(out), FASTER_THAN_PHYSICS if out else ""])
     for entry in validation.selection.left_out:
         for row, measured_s in enumerate(entry.records.measured_s.tolist()):
-            writer.writerow([entry.records.key(row), measured_s, "", "", "", "", _flag(True), entry.reason])
-    return target.getvalue()
+            rows.append([entry.records.key(row), measured_s, "", "", "", "", _flag(True), entry.reason])
+    return csv_text(ROW_FIELDS, rows)
 
 
 def _flag(value: bool) -> str:
