@@ -17,7 +17,7 @@ from .io.prices import load_site
 from .io.profiles import Target, load_target
 from .outcome import Case
 from .prediction import Prediction, predict_case
-from .serve import SETTINGS, asked_of, backend_of, is_asked
+from .service_settings import SETTINGS, asked_of, backend_of, is_asked
 from .structs import Dtype
 from .workload import AttentionKind, Parallelism, Precision, Scenario
 

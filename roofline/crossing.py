@@ -15,6 +15,10 @@ GRID = 240
 """Points of the first, geometric grid: 5 % apart over five decades."""
 
 
+HALVINGS = 9
+"""Halvings of a factor's logarithm: between 1 and 100 it is then known within 1 %."""
+
+
 def change_beyond(kind_at: Kinds, start: int, limit: int) -> tuple[int, int] | None:
     """The whole number nearest to `start`, towards `limit` (above or below it), whose kind differs, and that kind.
 
@@ -38,7 +42,7 @@ def _towards(values: Array, start: int, limit: int) -> Array:
     return values if limit >= start else values[::-1]
 
 
-def factor_of_change(kind_at: Callable[[float], int], limit: float, halvings: int = 9) -> tuple[float, int] | None:
+def factor_of_change(kind_at: Callable[[float], int], limit: float) -> tuple[float, int] | None:
     """The factor between 1 and `limit` (above or below 1) at which the kind at 1 is left, and the kind at `limit`.
 
     By halving in logarithms, so one change is found where there are several. None: the kind at `limit` is the same.
@@ -47,7 +51,7 @@ def factor_of_change(kind_at: Callable[[float], int], limit: float, halvings: in
     if here == there:
         return None
     low, high = 0.0, float(np.log(limit))
-    for _ in range(halvings):
+    for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if kind_at(float(np.exp(middle))) == here else (low, middle)
     return float(np.exp(high)), there

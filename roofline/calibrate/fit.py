@@ -1,6 +1,6 @@
 """Robust fit of the few physical parameters of a timing model to measured times."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,14 +12,16 @@ from ..timing.parameter import facts_of, value_of, with_values
 
 P = TypeVar("P")
 
+ERROR_SCALE = 0.05
+"""The relative error beyond which a row counts linearly, not quadratically: a fit robust to outliers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit(Generic[P]):
-    """Fitted `parameters`, the names that the data cannot determine, and each one's relative standard error."""
+    """Fitted `parameters`, and the names of those that the data cannot determine."""
 
     parameters: P
     undetermined: tuple[str, ...]
-    relative_error: Mapping[str, float]
 
 
 def fit(
@@ -29,14 +31,12 @@ def fit(
     *,
     free: tuple[str, ...] | None = None,
     prior_weight: float = 0.02,
-    error_scale: float = 0.05,
     underdetermined: bool = False,
 ) -> Fit[P]:
     """The parameters that minimise the soft-L1 of log(predicted / measured) within their bounds.
 
     `prior` gives the starting point and the values of parameters that are not `free`; a weak pull towards it
     (`prior_weight` per unit of log distance, scaled by the number of rows) settles what the data leaves open.
-    `error_scale` is the relative error beyond which a row counts linearly, not quadratically (robust to outliers).
     A parameter is undetermined when its standard error exceeds half of its value.
     Errors: RooflineError with fewer rows than free parameters, unless `underdetermined`: the pull settles the rest.
     """
@@ -60,8 +60,8 @@ def fit(
 
     def residual(point: Array) -> Array:
         error = np.log(predict_s(at(point))) - log_measured
-        robust = np.sign(error) * error_scale * np.sqrt(2 * (np.sqrt(1 + (error / error_scale) ** 2) - 1))
-        return np.concatenate([robust, pull * error_scale * (point - start)])
+        robust = np.sign(error) * ERROR_SCALE * np.sqrt(2 * (np.sqrt(1 + (error / ERROR_SCALE) ** 2) - 1))
+        return np.concatenate([robust, pull * ERROR_SCALE * (point - start)])
 
     found = least_squares(residual, start, bounds=(low, high), x_scale=0.3, diff_step=1e-3)
     degrees = max(measured_s.size - len(names), 1)
@@ -73,4 +73,4 @@ def fit(
     undetermined = tuple(
         name for name, stuck in zip(names, at_bound.tolist(), strict=True) if stuck or relative[name] > 0.5
     )
-    return Fit(at(found.x), undetermined, relative)
+    return Fit(at(found.x), undetermined)

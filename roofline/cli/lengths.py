@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from ..errors import RooflineError, clip
+from ..service_settings import number
 from ..serving.lengths import Empirical, Fixed, Length, LogNormal
-from .numbers import positive
 
 FORMS = "a number of tokens (2048), lognormal:MEAN:CV (lognormal:2048:0.6), or a trace file for the lengths in it"
 
@@ -19,9 +19,9 @@ def parse_length(field: str, text: str) -> Length:
         mean, colon, cv = rest.partition(":")
         if not colon:
             raise RooflineError(f"{field}: {clip(text)} is not accepted. Accepted: {FORMS}.")
-        return LogNormal(positive(field, mean, least=1.0), positive(field, cv))
-    if text.replace("_", "").replace(",", "").isdigit():
-        return Fixed(positive(field, text, least=1.0, whole=True))
+        return LogNormal(number(field, mean, low=1.0), number(field, cv))
+    if text.replace("_", "").isdigit():
+        return Fixed(number(field, text, low=1.0, whole=True))
     if Path(text).is_file():
         from ..io.traces import read_trace
 

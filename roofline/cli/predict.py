@@ -11,7 +11,7 @@ from ..api import predict_each, split_device
 from ..errors import InfeasibleError
 from ..io.files import csv_text, write_text
 from ..report.record import prediction_record
-from ..serve import SETTINGS
+from ..service_settings import SETTINGS
 from .options import (
     Concurrency,
     EngineName,

@@ -21,7 +21,7 @@ from ..sensitivity.analysis import Crossover, base_figures, bound_crossovers, fo
 from ..sensitivity.changes import Alternative, evaluated
 from ..sensitivity.figures import MAX_BATCH, REQUEST_DEVICE_S, REQUEST_USD, STATIC, Figure
 from ..sensitivity.served import SERVED, measured, served
-from ..serve import asked_of, backend_of, is_asked
+from ..service_settings import asked_of, backend_of, is_asked
 from ..serving.deployed import traffic_of
 from .options import Concurrency, EngineName, MaxBatchTokens, MaxSequences, Rate, takes_scenario
 from .output import called, check_files, name_files, print_json

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import RooflineError
-from .numbers import positive
+from ..service_settings import number
 from .options import takes_deployment
 from .output import called, check_files, name_files, print_json
 from .scenario import Request
@@ -98,11 +98,11 @@ def _workload(
         raise RooflineError("trace: it has its own lengths. Leave out --input and --output, or give it as one of them.")
     traffic: Traffic | None = None
     if rate is not None:
-        cv = 0.0 if arrival_cv == "0" else positive("arrival-cv", arrival_cv or 1.0)
-        traffic = OpenLoop(positive("rate", rate), cv**2)
+        cv = 0.0 if arrival_cv == "0" else number("arrival-cv", arrival_cv or 1.0)
+        traffic = OpenLoop(number("rate", rate), cv**2)
     if concurrency is not None:
-        traffic = ClosedLoop(positive("concurrency", concurrency, least=1.0, whole=True))
-    count = None if requests is None else int(positive("requests", requests, least=1.0, whole=True))
+        traffic = ClosedLoop(number("concurrency", concurrency, low=1.0, whole=True))
+    count = None if requests is None else int(number("requests", requests, low=1.0, whole=True))
     if trace is not None:
         found = read_request_log(trace).trace if is_request_log(trace) else read_trace(trace)
         return Traced(found, traffic, count, seed)
@@ -121,7 +121,7 @@ def _served(asked: Request, engine: str, max_batch_tokens: str | None, max_seque
     given: dict[str, Any] = {field: values[0] for field, values in asked.numbers.items()} | dict(asked.names)
 
     def limit(field: str, text: str | None) -> float | None:
-        return None if text is None else positive(field, text, least=1.0, whole=True)
+        return None if text is None else number(field, text, low=1.0, whole=True)
 
     return served_case(
         asked.model,

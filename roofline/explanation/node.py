@@ -70,9 +70,9 @@ class Citations:
     model: str = ""
     given: frozenset[str] = frozenset()
 
-    def fact(self, name: str, value: Number, unit: str, path: str, note: str = "") -> Node:
+    def fact(self, name: str, value: Number, unit: str, path: str) -> Node:
         """A leaf that the profile states at `path`."""
-        return Node(name, float(value), unit, kind=SourceKind.FACT, text=self.facts.get(path, path), note=note)
+        return Node(name, float(value), unit, kind=SourceKind.FACT, text=self.facts.get(path, path))
 
     def shape(self, name: str, value: Number, unit: str = "", note: str = "") -> Node:
         """A leaf that follows from the model's shape (and how it is split)."""

@@ -59,9 +59,9 @@ def read_windows(f: Fields, attention: Attention, window: float | None, local: S
     return [replace(attention, window=window) if flag else attention for flag in flags]
 
 
-def read_gated(f: Fields, bias: bool = False, activation: str = "hidden_act") -> Mlp:
+def read_gated(f: Fields, bias: bool = False) -> Mlp:
     """A gate/up/down MLP."""
-    f.word(activation, ACTIVATIONS)
+    f.word("hidden_act", ACTIVATIONS)
     return Mlp(f.count("intermediate_size"), gated=True, bias=bias)
 
 

@@ -33,7 +33,6 @@ _MEMORY_TERM = (
 
 _HEIGHT = 460
 _CHOSEN = "#D55E00"
-_STAR = {"symbol": "star", "size": 16}
 
 
 def memory(held: Record) -> Figure:

@@ -122,15 +122,14 @@ def quantise_time(
     *,
     chip: Chip,
     parameters: QuantiseParameters,
-    source: Dtype = Dtype.BF16,
     target: Dtype = Dtype.FP8,
 ) -> Time:
-    """Seconds to scale and narrow `row` x `width` activations; elementwise.
+    """Seconds to scale and narrow `row` x `width` activations from BF16 to `target`; elementwise.
 
     Counts the input read `read_passes` times and the result written once, from and to DRAM; ignores scales and
     arithmetic.
     """
-    read, written = STORED_BYTE[source] * row * width, STORED_BYTE[target] * row * width
+    read, written = STORED_BYTE[Dtype.BF16] * row * width, STORED_BYTE[target] * row * width
     memory = (parameters.read_passes * read + written) / (parameters.dram_fraction * chip.dram_byte_per_s)
     zero = np.zeros_like(memory)
     roofline = np.asarray((read + written) / chip.dram_byte_per_s)

@@ -1,4 +1,4 @@
-"""What is asked of a service, in plain names and numbers: checked, and turned into what serving understands."""
+"""What users ask of a service, in plain names and numbers: checked, and turned into what serving understands."""
 
 import re
 from collections.abc import Mapping
