@@ -2,7 +2,7 @@
 
 Compares `datasheet_time` with the measured kernels of ROOFLINE_DATA whose large operand does not fit the cache twice
 (benchmark loops keep smaller ones warm, a model's step does not), and keeps, per kernel family, the 10 % and 90 %
-quantiles of measured / predicted, widened to hold the prediction itself; devices, backends and formats count alike,
+quantiles of measured / predicted, and the median; devices, backends and formats count alike,
 whatever their number of rows.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/uncalibrated.py
@@ -51,28 +51,29 @@ def main():
     print(f"{'records':70s} {'rows':>6s} {'p10':>6s} {'p50':>6s} {'p90':>6s}   median APE, bare roofline's")
     for family, records, ratio, roofline in ratios():
         low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
-        found[family].append((low, high, ratio.size, records.device))
+        found[family].append((low, middle, high, ratio.size, records.device))
         error, bare = np.median(np.abs(1 / ratio - 1)), np.median(np.abs(roofline - 1))
         print(
             f"{records.name[:70]:70s} {ratio.size:6d} {low:6.2f} {middle:6.2f} {high:6.2f}   {error:6.1%} {bare:6.1%}"
         )
     found[KernelFamily.ATTENTION_STEP] = found[KernelFamily.PREFILL_ATTENTION]
     lines = [
-        "# Bands of datasheet timing: measured / predicted, 10 % and 90 % quantiles, averaged over groups of records.",
+        "# Datasheet timing: measured / predicted, 10 %, 50 % and 90 % quantiles, averaged over groups of records.",
         "# Written by benchmarks/uncalibrated.py; do not edit.",
         'summary = "Uncalibrated: datasheet rates x typical efficiencies; '
         'the band is what that missed on A100 and H100."',
     ]
     for family in KernelFamily:
         rows = found[family]
-        low, high = np.exp(np.mean(np.log([row[:2] for row in rows]), axis=0))
-        count, devices = sum(row[2] for row in rows), ", ".join(sorted({row[3] for row in rows}))
+        low, middle, high = np.exp(np.mean(np.log([row[:3] for row in rows]), axis=0))
+        count, devices = sum(row[3] for row in rows), ", ".join(sorted({row[4] for row in rows}))
         borrowed = " (borrowed from prefill attention)" if family is KernelFamily.ATTENTION_STEP else ""
         lines += [
             "",
             f"[families.{family}]",
-            f"low = {min(low, 1.0):.3f}",
-            f"high = {max(high, 1.0):.3f}",
+            f"low = {low:.3f}",
+            *([] if borrowed else [f"typical = {middle:.3f}"]),
+            f"high = {high:.3f}",
             f'source = "{count} measured kernels on {devices}{borrowed}"',
         ]
     write_text(UNCALIBRATED, "\n".join(lines) + "\n")

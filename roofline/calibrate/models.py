@@ -10,8 +10,8 @@ from ..errors import RooflineError
 from ..io.records import Family, Records, sizes_of_records
 from ..kernels import KernelGroup
 from ..kernels.collective import CollectiveKind
-from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
-from ..timing import Band, Calibration, KernelFamily, WorkingSet
+from ..structs import FLOP_PER_FMA, STORED_BYTE, Dtype, arithmetic_dtype
+from ..timing import Band, Calibration, KernelFamily, WorkingSet, typical_time
 from ..timing.calibration import DATASHEET_FAMILY, Key, Parameters, family_of, format_label
 from ..timing.chip import Chip, chip_of
 from ..timing.collective import DirectParameters, RingParameters, collective_time
@@ -306,9 +306,12 @@ def _attention_time(
         case SystolicAttentionParameters():
             token_byte = 2.0 * dims["heads"] * dims["head_dim"] * query_byte
             cached = 2.0 * dims["kv_heads"] * dims["head_dim"] * kv_byte
-            if records.family is Family.DECODE_ATTENTION:
-                return systolic_decode_time(sequences, context, token_byte, cached, chip, parameters)
-            return systolic_prefill_time(sequences, new, context, token_byte, cached, chip, parameters)
+            pair_flop = 2.0 * FLOP_PER_FMA * dims["heads"] * dims["head_dim"]
+            decoding = records.family is Family.DECODE_ATTENTION
+            size = (sequences,) if decoding else (sequences, new)
+            timed = systolic_decode_time if decoding else systolic_prefill_time
+            given = (token_byte, cached, chip, parameters)
+            return timed(*size, context, *given, pair_flop=pair_flop, window=dims["window"])
 
 
 def _collective_time(records: Records, device: Device, parameters: RingParameters | DirectParameters) -> Time:
@@ -346,7 +349,7 @@ def record_time(records: Records, device: Device, calibration: Calibration) -> t
             f"records: {records.name}: {device.name} has no calibration for {records.family}, and the datasheet model "
             "does not cover it. Calibrate first: roofline calibrate."
         )
-    times = [_datasheet_time(group_of(work), device, records.loop) for work in works]
+    times = [typical_time(_datasheet_time(group_of(work), device, records.loop), work, calibration) for work in works]
     return add_times(times), calibration.bands[family_of(works[0])]
 
 

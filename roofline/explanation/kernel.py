@@ -15,7 +15,7 @@ from ..kernels.moe import ExpertLayer, touched_experts
 from ..kernels.pointwise import Pointwise
 from ..outcome import Case
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Number
-from ..timing import StepTime
+from ..timing import StepTime, family_of
 from ..timing.calibration import Fitted, keys_of
 from ..timing.datasheet import array_padding, operand_dtype
 from ..timing.parameter import facts_of, value_of
@@ -110,6 +110,11 @@ def _once(view: KernelView, once_s: float, cited: Citations) -> Node:
     names = {part.name for part in parts}
     if view.fitted is None:
         formula = "link + overhead" if "link" in names else "max(compute, memory) + overhead"
+        family = family_of(view.group.work)
+        if (typical := view.case.calibration.typical.get(family)) is not None:
+            said = f"measured over datasheet time, median of {view.case.calibration.bands[family].source}"
+            parts.append(constant("typical", typical, "", said))
+            formula = f"typical * ({formula})"
         return computed("once", once_s, "s", formula, parts, "timed from the datasheet with typical efficiencies")
     hidden = sum(part.value for part in parts) - once_s
     parts.append(described("overlap", hidden, "s", HIDDEN, ()))

@@ -31,6 +31,7 @@ __all__ = [
     "runs_as_one",
     "sum_over_kernels",
     "time_step",
+    "typical_time",
 ]
 
 
@@ -138,9 +139,16 @@ def _time_group(group: KernelGroup, device: Device, calibration: Calibration, wo
     present = [fit for fit in fits if fit is not None]
     if present and len(present) == len(fits):
         return calibrated_time(group.work, device, present)
+    plain = typical_time(datasheet_time(group, device, working_set), group.work, calibration)
     if not present:
-        return datasheet_time(group, device, working_set)
+        return plain
     filled = [present[0] if fit is None else fit for fit in fits]
     chosen = np.array([fit is not None for fit in fits])
-    fitted, plain = calibrated_time(group.work, device, filled), datasheet_time(group, device, working_set)
+    fitted = calibrated_time(group.work, device, filled)
     return Time(*(np.where(chosen, getattr(fitted, name), getattr(plain, name)) for name in Time.__slots__))
+
+
+def typical_time(time: Time, work: Work, calibration: Calibration) -> Time:
+    """Datasheet `time` of `work` with its total at the median of what such kernels took, never below the roofline."""
+    typical = calibration.typical.get(family_of(work), 1.0)
+    return replace(time, total_s=np.maximum(time.total_s * typical, time.roofline_s))

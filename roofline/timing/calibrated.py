@@ -14,7 +14,7 @@ from ..kernels.collective import Collective
 from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertLayer
 from ..kernels.pointwise import Pointwise, pointwise_cost
-from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
+from ..structs import FLOP_PER_FMA, STORED_BYTE, Dtype, arithmetic_dtype
 from .calibration import Fitted, Parameters
 from .chip import chip_of
 from .collective import DirectParameters, RingParameters, collective_time
@@ -170,10 +170,10 @@ def _attention_time(
         case SystolicAttentionParameters():
             token_byte = 2.0 * shape.heads * shape.head_dim * query_byte
             cached = shape.cache_value * kv_byte
-            if work.decoding:
-                return systolic_decode_time(shape.sequences, shape.context, token_byte, cached, chip, parameters)
-            new, old = shape.new_token, shape.context
-            return systolic_prefill_time(shape.sequences, new, old, token_byte, cached, chip, parameters)
+            given, pair_flop = (token_byte, cached, chip, parameters), 2.0 * FLOP_PER_FMA * shape.heads * shape.head_dim
+            size = (shape.sequences,) if work.decoding else (shape.sequences, shape.new_token)
+            timed = systolic_decode_time if work.decoding else systolic_prefill_time
+            return timed(*size, shape.context, *given, pair_flop=pair_flop, window=shape.window)
 
 
 def _pointwise_time(work: Pointwise, device: Device, parameters: Sequence[Parameters]) -> Time:

@@ -119,7 +119,8 @@ class Calibration:
     """How times of one device are predicted and how sure that is.
 
     `bands`: of datasheet timing, for kernels without a fit. `models`: the fits. `summary`: one line for people.
-    `backend`: the library whose kernels are meant, where it was measured ("": uncalibrated).
+    `backend`: the library whose kernels are meant, where it was measured ("": uncalibrated). `typical`: by family, the
+    multiple of their datasheet time that kernels took where it could be checked; a family that is not in it: once.
     """
 
     bands: Mapping[KernelFamily, Band]
@@ -127,6 +128,7 @@ class Calibration:
     models: Mapping[Key, Fitted] = field(default_factory=dict)
     coverage: float = COVERAGE
     backend: str = ""
+    typical: Mapping[KernelFamily, float] = field(default_factory=dict)
 
 
 def family_of(work: Work) -> KernelFamily:

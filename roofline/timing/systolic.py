@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..structs import FLOP_PER_FMA, Array, Number
+from ..kernels.attention import causal_pair_count, key_count
+from ..structs import FLOP_PER_FMA, NO_WINDOW, Array, Number
 from .chip import Chip
 from .parameter import parameter
 from .time import Time
@@ -109,23 +110,30 @@ def systolic_prefill_time(
     cache_byte: Number,
     chip: Chip,
     parameters: SystolicAttentionParameters,
+    *,
+    pair_flop: Number,
+    window: Number = NO_WINDOW,
 ) -> Time:
     """Seconds of causal attention of a prefill chunk on `context` cached tokens; elementwise.
 
-    `query_byte`: queries and outputs of one token; `cache_byte`: keys and values of one token. Every block of
-    `query_block` queries streams the keys before it anew, the chunk's own in part. Ignores: the array's time (6 %
-    of its peak is used), sliding windows.
+    `query_byte`: queries and outputs of one token; `cache_byte`: keys and values of one token; `pair_flop`: FLOP of one
+    query-key pair over all heads; `window`: keys that a query sees. Every block of `query_block` queries streams the
+    keys before it anew, as far as its window reaches, the chunk's own in part. The array's time only bounds it from
+    below (6 % of its peak is used where it was measured).
     Source: measured (as above).
     """
     batch, new, old = np.broadcast_arrays(np.float64(sequences), np.float64(new_token), np.float64(context))
     blocks = np.ceil(new / parameters.query_block)
-    keys = old + parameters.causal_share * new + parameters.block_token
+    keys = np.minimum(old + parameters.causal_share * new, window - 1.0 + parameters.query_block)
+    keys = keys + parameters.block_token
     query_s = batch * new * query_byte / (parameters.query_fraction * chip.dram_byte_per_s)
     key_s = batch * blocks * keys * cache_byte / (parameters.prefill_fraction * chip.dram_byte_per_s)
     fixed_s = np.full(batch.shape, parameters.prefill_launch_s)
-    needed = batch * (new * query_byte + (old + new) * cache_byte)
+    needed = batch * (new * query_byte + key_count(new, old, window) * cache_byte)
     memory_s = query_s + key_s
-    return _time(np.zeros(batch.shape), memory_s, fixed_s, fixed_s + memory_s, needed / chip.dram_byte_per_s)
+    bare_s = batch * causal_pair_count(new, old, np.float64(window)) * pair_flop / chip.flop_per_s
+    roofline_s = np.maximum(bare_s, needed / chip.dram_byte_per_s)
+    return _time(bare_s, memory_s, fixed_s, fixed_s + memory_s, roofline_s)
 
 
 def systolic_decode_time(
@@ -135,13 +143,16 @@ def systolic_decode_time(
     cache_byte: Number,
     chip: Chip,
     parameters: SystolicAttentionParameters,
+    *,
+    pair_flop: Number,
+    window: Number = NO_WINDOW,
 ) -> Time:
     """Seconds of attention of one new token per sequence on `context` cached tokens each; elementwise.
 
     Each sequence costs a fixed time and the stream of its keys and values; batches of more than `batch_token` cached
     tokens run with their own three numbers. Arguments as in systolic_prefill_time. Source: measured (as above).
     """
-    batch, old = np.broadcast_arrays(np.float64(sequences), np.float64(context))
+    batch, old = np.broadcast_arrays(np.float64(sequences), np.minimum(np.float64(context), window - 1.0))
     large = batch * old > parameters.batch_token
     fixed_s = np.where(
         large,
@@ -151,7 +162,9 @@ def systolic_decode_time(
     rate = np.where(large, parameters.batch_fraction, parameters.decode_fraction) * chip.dram_byte_per_s
     memory_s = batch * old * cache_byte / rate
     needed = batch * (query_byte + (old + 1.0) * cache_byte)
-    return _time(np.zeros(batch.shape), memory_s, fixed_s, fixed_s + memory_s, needed / chip.dram_byte_per_s)
+    bare_s = batch * (old + 1.0) * pair_flop / chip.flop_per_s
+    roofline_s = np.maximum(bare_s, needed / chip.dram_byte_per_s)
+    return _time(bare_s, memory_s, fixed_s, fixed_s + memory_s, roofline_s)
 
 
 def _time(compute_s: Array, memory_s: Array, overhead_s: Array, model_s: Array, roofline_s: Array) -> Time:

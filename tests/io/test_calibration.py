@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from roofline.errors import RooflineError
@@ -13,9 +14,14 @@ from roofline.io.calibration import (
     carried_over,
     load_calibration,
     transfer_bands,
+    typical_times,
     uncalibrated,
 )
 from roofline.io.profiles import load_target, profile_names
+from roofline.kernels import KernelGroup
+from roofline.kernels.gemm import Gemm
+from roofline.structs import Dtype
+from roofline.timing import KernelFamily, WorkingSet, time_step
 from roofline.timing.decode_kernels import DecodeKernel
 from roofline.timing.parameter import facts_of, kernel_facts_of, value_of
 from roofline.timing.transfer import scaled, transferred
@@ -204,3 +210,32 @@ def test_mistakes_in_a_calibration_are_named(change, words):
         calibration_of(table, "mine")
     for word in (*words, "mine: calibration.vllm.gemm.bf16"):
         assert word in str(caught.value)
+
+
+def test_a_family_that_nothing_was_measured_of_is_predicted_at_the_median_inside_its_band():
+    # Nine of ten measured kernels took longer than datasheet timing: alone it is the fast end of its own band.
+    bare, found = uncalibrated(), load_calibration(load_target("mi300x"))
+    assert found.typical.keys() == typical_times().keys() >= {KernelFamily.GEMM, KernelFamily.EXPERTS}
+    for family, middle in found.typical.items():
+        assert middle > 1.0
+        assert found.bands[family].low < 1.0 < found.bands[family].high
+        assert middle * found.bands[family].high == pytest.approx(bare.bands[family].high)
+    assert "gemm" in found.summary and "median" in found.summary
+    gpu = {name: load_calibration(load_target(name)) for name in ("h100-sxm", "mi210", "epyc-9654", "fpga-u280")}
+    assert not gpu["epyc-9654"].typical and not gpu["fpga-u280"].typical  # measured on GPUs: other machines
+    assert not gpu["h100-sxm"].typical and "median of" not in gpu["h100-sxm"].summary  # a fit of every family
+    assert KernelFamily.GEMM not in gpu["mi210"].typical and KernelFamily.DECODE_ATTENTION in gpu["mi210"].typical
+
+
+def test_the_median_multiplies_the_time_of_a_kernel_and_never_beats_the_roofline():
+    # 2 x 4096^3 FLOP at 1307.4 TFLOP/s and 54.2 % of it, and one launch of 2.1 us, times the median.
+    calibration = load_calibration(load_target("mi300x"))
+    one = np.array([4096.0])
+    work = Gemm(one, one, one, np.ones(1), np.zeros(1), Dtype.BF16, Dtype.BF16, Dtype.BF16)
+    plain_s = 2 * 4096.0**3 / 1307.4e12 / 0.542 + 2.1e-6
+    group = KernelGroup(("product",), (0,), np.ones((1, 1)), work)
+    (time,) = time_step((group,), load_target("mi300x").device, calibration, WorkingSet(0.0)).times
+    assert time.total_s == pytest.approx(plain_s * calibration.typical[KernelFamily.GEMM])
+    fast = replace(calibration, typical={KernelFamily.GEMM: 0.1})
+    (time,) = time_step((group,), load_target("mi300x").device, fast, WorkingSet(0.0)).times
+    assert time.total_s == time.roofline_s

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from roofline.calibrate.fit import fit
 from roofline.io.datasets import read
 from roofline.io.records import Family, Records
+from roofline.structs import NO_WINDOW
 from roofline.timing.chip import Chip
 from roofline.timing.systolic import (
     SystolicAttentionParameters,
@@ -25,6 +26,8 @@ GEMM = SystolicGemmParameters()
 ATTENTION = SystolicAttentionParameters()
 QUERY_BYTE, CACHE_BYTE = 2 * 32 * 128 * 2.0, 2 * 8 * 128 * 2.0
 """Llama-3.1-8B in bf16: queries and outputs, keys and values of one token."""
+PAIR_FLOP = 4 * 32 * 128.0
+"""Its scores and values of one query and one key, all heads."""
 
 counts = st.floats(1.0, 1e5)
 
@@ -45,7 +48,9 @@ def test_decode_by_hand():
     """Four sequences of 1000 cached tokens (small batch): a fixed cost each, and their keys."""
     expected = ATTENTION.launch_s + 4 * ATTENTION.sequence_s
     expected += 4000 * CACHE_BYTE / (ATTENTION.decode_fraction * 1638e9)
-    assert systolic_decode_time(4.0, 1000.0, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION).total_s == pytest.approx(expected)
+    assert systolic_decode_time(
+        4.0, 1000.0, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP
+    ).total_s == pytest.approx(expected)
 
 
 def test_prefill_by_hand():
@@ -53,8 +58,32 @@ def test_prefill_by_hand():
     keys = 512 + ATTENTION.causal_share * 64 + ATTENTION.block_token
     expected = ATTENTION.prefill_launch_s + 64 * QUERY_BYTE / (ATTENTION.query_fraction * 1638e9)
     expected += 2 * keys * CACHE_BYTE / (ATTENTION.prefill_fraction * 1638e9)
-    time = systolic_prefill_time(1.0, 64.0, 512.0, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION)
+    time = systolic_prefill_time(1.0, 64.0, 512.0, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP)
     assert time.total_s == pytest.approx(expected)
+
+
+def test_a_window_hides_what_a_block_cannot_see():
+    """Blocks of 32 queries see at most 1023 + 32 keys of a window of 1024; a decoded token 1023 cached ones."""
+    given = (QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION)
+    slope = CACHE_BYTE / (ATTENTION.prefill_fraction * 1638e9)
+    full, seen = (
+        systolic_prefill_time(1.0, 64.0, 9000.0, *given, pair_flop=PAIR_FLOP, window=window)
+        for window in (NO_WINDOW, 1024.0)
+    )
+    hidden = 9000 + ATTENTION.causal_share * 64 - 1055
+    assert full.total_s - seen.total_s == pytest.approx(2 * hidden * slope)
+    assert seen.roofline_s == pytest.approx((64 * QUERY_BYTE + (1023 + 64) * CACHE_BYTE) / 1638e9)
+    near = systolic_decode_time(4.0, 1023.0, *given, pair_flop=PAIR_FLOP)
+    assert systolic_decode_time(4.0, 9000.0, *given, pair_flop=PAIR_FLOP, window=1024.0) == near
+
+
+def test_attention_of_one_kv_head_is_bound_by_the_array():
+    """71 heads share one KV head (Falcon-7B): few bytes, and FLOP that the array needs at its peak at least."""
+    pairs = 8192 * 8193 / 2
+    time = systolic_prefill_time(
+        1.0, 8192.0, 0.0, 1.0, 1.0, V6E, SystolicAttentionParameters(), pair_flop=4 * 71 * 64.0
+    )
+    assert time.total_s == time.roofline_s == pytest.approx(pairs * 4 * 71 * 64 / 918e12)
 
 
 @given(counts, counts, counts)
@@ -69,8 +98,10 @@ def test_products_never_beat_the_roofline_and_grow(m: float, n: float, k: float)
 
 @given(st.floats(1.0, 512.0), st.floats(0.0, 1e5), st.floats(1.0, 1e4))
 def test_attention_never_beats_the_roofline(sequences: float, context: float, new_token: float):
-    decode = systolic_decode_time(sequences, context, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION)
-    prefill = systolic_prefill_time(sequences, new_token, context, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION)
+    decode = systolic_decode_time(sequences, context, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP)
+    prefill = systolic_prefill_time(
+        sequences, new_token, context, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP
+    )
     assert decode.total_s >= decode.roofline_s and prefill.total_s >= prefill.roofline_s
 
 
@@ -81,8 +112,12 @@ def test_vector_equals_scalar(cases: list[tuple[float, float, float]]):
         assert systolic_gemm_time(m, n, k, 2.0, V6E, GEMM).total_s[index] == pytest.approx(
             systolic_gemm_time(a, b, c, 2.0, V6E, GEMM).total_s, rel=1e-12
         )
-        together = systolic_decode_time(m, n, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION).total_s[index]
-        assert together == pytest.approx(systolic_decode_time(a, b, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION).total_s)
+        together = systolic_decode_time(m, n, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP).total_s[
+            index
+        ]
+        assert together == pytest.approx(
+            systolic_decode_time(a, b, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP).total_s
+        )
 
 
 # --- Against measurements: fitted on a random half (seed 0), errors on the other half ---
@@ -120,9 +155,16 @@ def test_attention_on_unseen_rows(tpu: tuple[Records, ...]):
     def predict(p: SystolicAttentionParameters, half: int) -> tuple[np.ndarray, np.ndarray]:
         some, more = prefill.take(chunks[half]), decode.take(steps[half])
         first = systolic_prefill_time(
-            *(some.dims[name] for name in ("sequences", "new_token", "context")), QUERY_BYTE, CACHE_BYTE, V6E, p
+            *(some.dims[name] for name in ("sequences", "new_token", "context")),
+            QUERY_BYTE,
+            CACHE_BYTE,
+            V6E,
+            p,
+            pair_flop=PAIR_FLOP,
         )
-        second = systolic_decode_time(more.dims["sequences"], more.dims["context"], QUERY_BYTE, CACHE_BYTE, V6E, p)
+        second = systolic_decode_time(
+            more.dims["sequences"], more.dims["context"], QUERY_BYTE, CACHE_BYTE, V6E, p, pair_flop=PAIR_FLOP
+        )
         return first.total_s / some.measured_s, second.total_s / more.measured_s
 
     ones = np.ones(chunks[0].size + steps[0].size)
