@@ -308,10 +308,14 @@ def _attention_time(
             cached = 2.0 * dims["kv_heads"] * dims["head_dim"] * kv_byte
             pair_flop = 2.0 * FLOP_PER_FMA * dims["heads"] * dims["head_dim"]
             decoding = records.family is Family.DECODE_ATTENTION
-            size = (sequences,) if decoding else (sequences, new)
-            timed = systolic_decode_time if decoding else systolic_prefill_time
-            given = (token_byte, cached, chip, parameters)
-            return timed(*size, context, *given, pair_flop=pair_flop, window=dims["window"])
+            window = dims["window"]
+            if decoding:
+                return systolic_decode_time(
+                    sequences, context, token_byte, cached, chip, parameters, pair_flop=pair_flop, window=window
+                )
+            return systolic_prefill_time(
+                sequences, new, context, token_byte, cached, chip, parameters, pair_flop=pair_flop, window=window
+            )
 
 
 def _collective_time(records: Records, device: Device, parameters: RingParameters | DirectParameters) -> Time:

@@ -170,10 +170,17 @@ def _attention_time(
         case SystolicAttentionParameters():
             token_byte = 2.0 * shape.heads * shape.head_dim * query_byte
             cached = shape.cache_value * kv_byte
-            given, pair_flop = (token_byte, cached, chip, parameters), 2.0 * FLOP_PER_FMA * shape.heads * shape.head_dim
-            size = (shape.sequences,) if work.decoding else (shape.sequences, shape.new_token)
-            timed = systolic_decode_time if work.decoding else systolic_prefill_time
-            return timed(*size, shape.context, *given, pair_flop=pair_flop, window=shape.window)
+            pair_flop, window = 2.0 * FLOP_PER_FMA * shape.heads * shape.head_dim, shape.window
+            old = shape.context
+            if work.decoding:
+                return systolic_decode_time(
+                    shape.sequences, old, token_byte, cached, chip, parameters, pair_flop=pair_flop, window=window
+                )
+            return systolic_prefill_time(
+                *(shape.sequences, shape.new_token, old, token_byte, cached, chip, parameters),
+                pair_flop=pair_flop,
+                window=window,
+            )
 
 
 def _pointwise_time(work: Pointwise, device: Device, parameters: Sequence[Parameters]) -> Time:
