@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "roofline"
 
 LAYERS = (
     {"errors", "structs"},
-    {"device", "model", "cost", "workload", "economics", "service", "trace"},
+    {"device", "roofs", "model", "cost", "workload", "economics", "service", "trace"},
     {"kernels", "parameters"},
     {"timing"},
     {"transformer"},

@@ -1,8 +1,7 @@
 """Figures of kernels: the roofline that they stand under, and where the time of a step goes."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import log10, sqrt
+from collections.abc import Iterable
+from math import sqrt
 from typing import Any
 
 from .figures import (
@@ -14,24 +13,13 @@ from .figures import (
     SMALL,
     Figure,
     axis,
-    below,
     layout,
     line,
     safe,
 )
 from .format import clip, column_unit, finite, number, percent, quantity, seconds, size
-from .parts import Record, listed
-
-
-@dataclass(frozen=True, slots=True)
-class Roof:
-    """A straight line in the log-log plane, from and to (FLOP/byte, FLOP/s), its width in pixels and its dash."""
-
-    title: str
-    start: tuple[float, float]
-    end: tuple[float, float]
-    width: float
-    dash: str = "solid"
+from .parts import Record
+from .roof_figures import under_roofs
 
 
 def step_s(kernel: Record) -> float | None:
@@ -56,31 +44,7 @@ def roofline(record: Record, height: int = 600) -> Figure:
     y = [point["y"] for group in points.values() for point in group]
     order = list(record["phases"])
     traces = sorted(points.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
-    ends = (0.5 * min([*x, 1.0]), 20.0 * max([*x, 1.0]))
-    roofs = _roofs(record["roofs"], *ends)
-    seen = [*y, *(roof.end[1] for roof in roofs)] or [1.0]
-    return {
-        "data": [*map(_roof_trace, roofs), *(_point_trace(*key, group) for key, group in traces)],
-        "layout": layout(
-            height=height,
-            legend=below(height),
-            annotations=[_roof_label(roof) for roof in roofs],
-            xaxis=axis(
-                "FLOP per byte of memory traffic",
-                type="log",
-                exponentformat="power",
-                dtick=1,
-                range=[log10(ends[0]), log10(max([ends[1], *(roof.end[0] for roof in roofs)])) + 0.05],
-            ),
-            yaxis=axis(
-                "FLOP/s reached",
-                type="log",
-                exponentformat="SI extended",
-                dtick=1,
-                range=[log10(min(seen)) - 0.4, log10(max(seen)) + 0.5],
-            ),
-        ),
-    }
+    return under_roofs([_point_trace(*key, group) for key, group in traces], record["roofs"], x, y, height)
 
 
 def unplaced(record: Record) -> list[str]:
@@ -211,47 +175,3 @@ def _point_trace(phase: str, bound: str, points: list[dict[str, Any]]) -> Figure
             "line": {"width": 2, "color": colour} if hollow else {"width": 1, "color": NEUTRAL},
         },
     }
-
-
-def _roofs(roofs: Record, left: float, right: float) -> list[Roof]:
-    """The slope of DRAM and of every memory level above it up to the highest peak, and one flat line per different peak
-    from the slope of DRAM to the right.
-    """
-    bandwidth = finite(roofs.get("dram_byte_per_s"))
-    by_rate: dict[float, list[str]] = {}
-    for name, rate in [*roofs["matrix_flop_per_s"].items(), ("vector units", roofs.get("vector_flop_per_s"))]:
-        if (found := finite(rate)) and found > 0.0:
-            by_rate.setdefault(found, []).append(str(name))
-    if not bandwidth or bandwidth <= 0.0 or not by_rate:
-        return []
-    peak = max(by_rate)
-    right = max(right, 20.0 * peak / bandwidth)
-    levels = [("DRAM", bandwidth, 3.0, "solid")]
-    for level in listed(roofs, "levels"):
-        rate = finite(level.get("byte_per_s")) if isinstance(level, Mapping) else None
-        if rate and rate > bandwidth and left < peak / rate:
-            levels.append((str(level.get("name")), rate, 1.5, "dash"))
-    slopes = (
-        Roof(f"{clip(name, 24)} {quantity(rate, 'B/s')}", (left, left * rate), (peak / rate, peak), width, dash)
-        for name, rate, width, dash in levels
-    )
-    flat = (
-        Roof(f"{clip(', '.join(names), 40)} {quantity(rate, 'FLOP/s')}", (rate / bandwidth, rate), (right, rate), 1.5)
-        for rate, names in sorted(by_rate.items(), reverse=True)
-    )
-    return [*slopes, *flat]
-
-
-def _roof_trace(roof: Roof) -> Figure:
-    ends = zip(roof.start, roof.end, strict=True)
-    x, y = (list(pair) for pair in ends)
-    return line(safe(roof.title), x, y, hoverinfo="name", line={"width": roof.width, "dash": roof.dash})
-
-
-def _roof_label(roof: Roof) -> Figure:
-    """The name of a roof: a flat one's above its right end, a slope's to its left, DRAM's the lowest."""
-    flat = roof.start[1] == roof.end[1]
-    share = 1.0 if flat else 0.5 if roof.dash == "solid" else 0.75
-    x, y = (log10(start) + share * (log10(end) - log10(start)) for start, end in zip(roof.start, roof.end, strict=True))
-    at = {"xanchor": "right", "yanchor": "bottom", **({} if flat else {"xshift": -6, "bgcolor": NEUTRAL})}
-    return {"x": x, "y": y, "text": safe(roof.title), "showarrow": False, "font": SMALL, **at}

@@ -6,10 +6,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..device import Device
 from ..economics import TokenCost
 from ..outcome import Case
 from ..prediction import Phase, Prediction
+from ..roofs import roofs_record
 from ..service import Service
 
 if TYPE_CHECKING:
@@ -122,16 +122,6 @@ def site_record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _levels(device: Device) -> list[dict[str, Any]]:
-    """Memory levels above DRAM whose bandwidth the profile states, the slowest first."""
-    named = (("cache", device.last_level_cache), ("on-chip memory", device.on_chip))
-    return [
-        {"name": name, "capacity_byte": level.capacity_byte, "byte_per_s": level.bandwidth_byte_per_s}
-        for name, level in named
-        if level is not None and level.bandwidth_byte_per_s is not None
-    ]
-
-
 def _digits(values: "Array") -> Any:
     """Values with four significant digits, nested as the array is: enough for a figure."""
     return (
@@ -211,7 +201,6 @@ def prediction_record(
     """
     capacity, device = prediction.capacity, prediction.device
     spread, held = prediction.scenario.parallelism, capacity.footprint
-    dram = device.dram
     return {
         "schema": SCHEMA,
         "model": prediction.model.name,
@@ -256,12 +245,7 @@ def prediction_record(
         "flips": [
             {"quantity": flip.quantity, "value": flip.value, "bound": str(flip.bound)} for flip in prediction.flips
         ],
-        "roofs": {
-            "matrix_flop_per_s": {str(dtype): rate for dtype, rate in device.matrix_flop_per_s.items()},
-            "vector_flop_per_s": device.vector_flop_per_s,
-            "dram_byte_per_s": dram.bandwidth_byte_per_s,
-            "levels": _levels(device),
-        },
+        "roofs": roofs_record(device),
         "serving": None if prediction.serving is None else service_record(prediction.serving),
         "decode_map": None if decode_map is None else _map(decode_map),
         "batch_curve": None if batch_curve is None else _curve(batch_curve),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from .figures import Figure
 from .html import Contents
 from .parts import LIST, OBJECT, ROWS, Record, check_parts, plain
+from .roof_figures import measured_under_roofs
 from .tables import Column, Table, table
 from .validation_figures import coverage, error_by_size, errors, measured_and_predicted
 
@@ -17,6 +18,9 @@ _PARTS = {
     "excluded": ROWS,
     "faster_than_physics": ROWS,
     "points": ROWS,
+    "placed?": ROWS,
+    "devices.*.roofs?": OBJECT,
+    "devices.*.roofs?.matrix_flop_per_s": OBJECT,
     "notices": LIST,
     "provenance": OBJECT,
 }
@@ -75,7 +79,11 @@ def contents(record: Record) -> Contents:
     shown = []
     for i, (device, family, series, rows) in enumerate(_sections(record)):
         figures |= {f"scatter-{i}": measured_and_predicted(series), f"error-{i}": error_by_size(series, rows)}
-        shown.append({"device": device, "family": family, "rows": rows})
+        placed = [entry for entry in record.get("placed") or () if _is(entry, device, family)]
+        roofs = next((held.get("roofs") for held in record["devices"] if str(held.get("name")) == device), None)
+        if placed and roofs:
+            figures[f"roofline-{i}"] = measured_under_roofs(placed, roofs)
+        shown.append({"device": device, "family": family, "rows": rows, "placed": f"roofline-{i}" in figures})
     return Contents("validation.html.j2", record, figures, {"sections": shown, "tables": _tables(record)})
 
 

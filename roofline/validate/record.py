@@ -5,15 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import __version__
 from ..calibrate.models import key_of
 from ..io.files import csv_text
 from ..io.records import Records, Refused
+from ..roofs import roofs_record
 from ..structs import Array
 from ..timing.calibration import COVERAGE
 from .pair import FASTER_THAN_PHYSICS, Paired
+from .placed import placed_rows, rounded, spread
 from .run import Predictor, Validation
 from .select import LeftOut, Unseen
 from .statistics import (
@@ -49,7 +50,8 @@ def validation_record(
     unseen: Unseen | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """`validation` as JSON holds it, with up to POINTS rows of every group for the figures of its page.
+    """`validation` as JSON holds it, with up to POINTS rows of every group for the figures of its page, and
+    up to placed.ROWS under the roofs of their device.
 
     `refused`: what the readers did not take. Nothing in it depends on when or where it is made.
     """
@@ -62,7 +64,12 @@ def validation_record(
     return {
         "schema": SCHEMA,
         "devices": [
-            {"name": device.name, "profile_digest": device.digest, "calibration": calibration.summary}
+            {
+                "name": device.name,
+                "profile_digest": device.digest,
+                "calibration": calibration.summary,
+                "roofs": roofs_record(device),
+            }
             for device, calibration in {device.name: (device, fits) for device, fits in predictors.values()}.values()
             if device.name in used
         ],
@@ -80,6 +87,9 @@ def validation_record(
         "excluded": _excluded(pairs, selection.left_out, refused),
         "faster_than_physics": [entry for group, found in by_group(pairs).items() for entry in _faster(group, found)],
         "points": [_points(group, found) for group, found in by_group(pairs).items()],
+        "placed": [
+            _named(group) | placed for group, found in counted.items() if (placed := placed_rows(found)) is not None
+        ],
         "notices": list(selection.notices),
         "provenance": {"package_version": __version__, "command": command},
     }
@@ -178,21 +188,12 @@ def _points(group: Group, pairs: Sequence[Paired]) -> dict[str, Any]:
         return np.concatenate([getattr(pair, name) for pair in pairs])
 
     keys = [(pair.records.source, line) for pair in pairs for line in pair.records.line.tolist()]
-    chosen = _spread(len(keys))
+    chosen = spread(len(keys), POINTS)
     sources = list(dict.fromkeys(keys[row][0] for row in chosen))
     return (
         _named(group)
         | {"sources": sources, "source": [sources.index(keys[row][0]) for row in chosen]}
         | {"line": [int(keys[row][1]) for row in chosen]}
-        | {name: _rounded(column(name)[chosen]) for name in ("measured_s", "predicted_s", "roofline_s")}
+        | {name: rounded(column(name)[chosen]) for name in ("measured_s", "predicted_s", "roofline_s")}
         | {"excluded": [row for row, out in enumerate(column("excluded")[chosen].tolist()) if out]}
     )
-
-
-def _spread(size: int) -> NDArray[np.intp]:
-    """Up to POINTS positions out of `size`, evenly spread."""
-    return np.unique(np.linspace(0, size - 1, min(size, POINTS)).round().astype(np.intp))
-
-
-def _rounded(values: Array) -> list[float]:
-    return [float(f"{value:.4g}") for value in values.tolist()]

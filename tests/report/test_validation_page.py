@@ -14,6 +14,7 @@ from roofline.io.calibration import load_calibration
 from roofline.io.profiles import load_target
 from roofline.report.pages import render
 from roofline.report.parts import plain
+from roofline.report.roof_figures import measured_under_roofs
 from roofline.report.validation_figures import coverage, error_by_size, errors, measured_and_predicted
 from roofline.validate import record as made
 from roofline.validate.run import validate
@@ -123,3 +124,43 @@ def test_overview_shows_each_family_s_figures_in_percent() -> None:
     assert (prediction["x"], bare["x"]) == ([4.0], [50.0])
     drawn = coverage(families, 0.8)
     assert drawn["data"][0]["x"] == [79.0] and drawn["layout"]["shapes"][0]["x0"] == 80.0
+
+
+PLACED = {
+    "device": "d",
+    "family": "gemm",
+    "dtype": "bf16",
+    "measured_s": [1e-3, 2e-3],
+    "predicted_s": [2e-3, 1e-3],
+    "flop": [1e9, 4e9],
+    "memory_byte": [1e8, 1e8],
+    "intensity_flop_per_byte": [10.0, 40.0],
+    "measured_flop_per_s": [1e12, 2e12],
+    "predicted_flop_per_s": [5e11, 4e12],
+}
+ROOFS = {"matrix_flop_per_s": {"bf16": 1e13}, "vector_flop_per_s": 1e12, "dram_byte_per_s": 1e12}
+
+
+def test_measured_and_predicted_rows_stand_together_under_the_roofs() -> None:
+    drawn = measured_under_roofs([PLACED], ROOFS)["data"]
+    named = {trace["name"]: trace for trace in drawn}
+    measured, predicted = named["bf16, measured"], named["bf16, predicted"]
+    assert measured["x"] == predicted["x"] == [10.0, 40.0]
+    assert (measured["y"], predicted["y"]) == ([1e12, 2e12], [5e11, 4e12])
+    assert named["bf16"]["y"] == [1e12, 5e11, None, 2e12, 4e12, None]
+    assert (named["bf16 10 TFLOP/s"]["x"][0], named["bf16 10 TFLOP/s"]["y"]) == (10.0, [1e13, 1e13])
+    assert "1 GFLOP, 100 MB read and written: 10 FLOP/byte" in measured["hovertext"][0]
+
+
+def test_a_row_that_a_logarithmic_axis_cannot_show_is_left_out() -> None:
+    broken = {**PLACED, "measured_flop_per_s": [0.0, 2e12]}
+    measured = next(t for t in measured_under_roofs([broken], ROOFS)["data"] if t["name"] == "bf16, measured")
+    assert measured["x"] == [40.0]
+
+
+def test_the_page_has_a_roofline_for_families_whose_rows_are_placed(record: dict[str, Any]) -> None:
+    assert "roofline-0" in Page(render(record)).json("figures")
+    bare = {**record, "placed": []}
+    assert "roofline-0" not in Page(render(bare)).json("figures")
+    older = {key: value for key, value in record.items() if key != "placed"}
+    assert "roofline-0" not in Page(render(older)).json("figures")

@@ -17,12 +17,13 @@ from roofline.io.records import DIMENSIONS, Family, Refused
 from roofline.timing import Band
 from roofline.timing.loop import BenchmarkLoop
 from roofline.validate.pair import FASTER_THAN_PHYSICS, pair
+from roofline.validate.placed import ROWS, placed_rows
 from roofline.validate.record import EXAMPLES, POINTS, ROW_FIELDS, rows_csv, validation_record
 from roofline.validate.run import validate
 from roofline.validate.select import EAGER, REPEATED, SEEN, UNKNOWN, Unseen
 from roofline.validate.statistics import error_statistics, rows_of
 
-from .made import gemms, measured
+from .made import gemms, measured, paired
 
 TARGET = load_target("a100-sxm-80gb")
 A100, CALIBRATION = TARGET.device, load_calibration(TARGET)
@@ -220,3 +221,20 @@ def test_nothing_left_to_compare_is_a_record_too():
     nothing = validate([gemms(3, device="other")], PREDICTORS)
     record = validation_record(nothing, PREDICTORS)
     assert record["overall"] == {"n": 0, "bound_agreement": None} and record["groups"] == []
+
+
+def test_rows_are_placed_by_what_the_shape_computes_and_moves():
+    """2·m·n·k FLOP over 2 bytes of each operand and of the result, by hand; half the time is twice the rate."""
+    dims = {name: np.array([size]) for name, size in (("m", 64.0), ("n", 128.0), ("k", 256.0), ("copies", 1.0))}
+    placed = placed_rows([paired([1e-3], [2e-3], dims=dims)])
+    flop, byte = 2 * 64 * 128 * 256, 2 * (64 * 256 + 256 * 128 + 64 * 128)
+    assert (placed["flop"], placed["memory_byte"]) == ([float(f"{flop:.4g}")], [float(f"{byte:.4g}")])
+    assert placed["intensity_flop_per_byte"] == [float(f"{flop / byte:.4g}")]
+    assert placed["measured_flop_per_s"][0] == 2 * placed["predicted_flop_per_s"][0] == float(f"{flop / 1e-3:.4g}")
+
+
+def test_rows_faster_than_physics_and_families_without_flop_are_not_placed():
+    assert placed_rows([paired([1.0, 1.0], [1.0, 1.0], excluded=[True, True])]) is None
+    assert len(placed_rows([paired(np.ones(500), np.ones(500), excluded=np.arange(500) < 10)])["flop"]) == ROWS
+    norm = replace(gemms(3), family=Family.NORM, dims={name: np.ones(3) for name in ("row", "read_byte", "write_byte")})
+    assert placed_rows([replace(paired(np.ones(3), np.ones(3)), records=norm)]) is None
