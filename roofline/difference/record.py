@@ -175,6 +175,8 @@ def _side(record: Record, label: str) -> dict[str, Any]:
         "model": record["model"],
         "device": record["device"],
         "device_count": record.get("device_count", record.get("n_devices")),
+        "band": {name: at(record, f"band.{name}") for name in ("ttft_s", "tpot_s")},
+        "bound": {name: at(record, f"phases.{name}.bound") for name in ("prefill", "decode")},
     }
 
 

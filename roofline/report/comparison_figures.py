@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .figures import LIMIT, NEUTRAL, PATTERN, SMALL, Figure, axis, colour, layout, line, log_axis, safe
-from .format import clip, column_unit, finite, number, percent, seconds
+from .format import clip, column_unit, finite, number, percent, seconds, span
 from .kernel_figures import step_s
 from .parts import Record
 
@@ -33,6 +33,9 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
     if limit is not None:
         ends.append(limit)
     seen = [end for end in ends if end > 0.0] or [1e-3, 1.0]
+    edge = 1.25 * max(seen)
+    high = [_high(row, name, value, edge) for _, row, value in known]
+    endless = [i for (i, *_), end in zip(known, high, strict=True) if end == edge]
     points = {
         "type": "scatter",
         "mode": "markers",
@@ -42,7 +45,7 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [max((finite(row.get(f"{name}_high_s")) or value) - value, 0.0) for _, row, value in known],
+            "array": [end - value for (*_, value), end in zip(known, high, strict=True)],
             "arrayminus": [max(value - (finite(row.get(f"{name}_low_s")) or value), 0.0) for _, row, value in known],
             "color": colour(0),
             "thickness": 3,
@@ -50,7 +53,7 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
         },
         "hovertext": [
             f"<b>{safe(clip(row['label'], 60))}</b><br>{title} {seconds(value)}, within "
-            f"{seconds(row.get(f'{name}_low_s'))} to {seconds(row.get(f'{name}_high_s'))}"
+            f"{span([row.get(f'{name}_low_s'), row.get(f'{name}_high_s')])}"
             f"<br>{safe(row.get(f'{phase}_bound'))}-bound"
             for _, row, value in known
         ],
@@ -70,11 +73,34 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
         "y": [i for i, _ in bare],
         "hovertext": [f"bare roofline {seconds(value)}" for _, value in bare],
         "hoverinfo": "text",
-        "marker": {"symbol": "line-ns-open", "size": 14, "color": LIMIT, "line": {"width": 3, "color": LIMIT}},
+        "marker": {"symbol": "line-ns-open", "size": 14, "color": NEUTRAL, "line": {"width": 3, "color": NEUTRAL}},
+    }
+    arrows = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "slow end without bound",
+        "x": [edge] * len(endless),
+        "y": endless,
+        "hoverinfo": "skip",
+        "cliponaxis": False,
+        "marker": {"symbol": "triangle-right", "size": 12, "color": colour(0)},
     }
     level = line("service level", [limit] * 2, [-0.5, len(rows) - 0.5], line=_LEVEL, showlegend=True) if limit else None
-    horizontal = log_axis(title, 0.8 * min(seen), 1.25 * max(seen), "s")
-    return {"data": [each for each in (limits, points, level) if each], "layout": row_layout(rows, xaxis=horizontal)}
+    horizontal = log_axis(title, 0.8 * min(seen), edge, "s")
+    return {
+        "data": [each for each in (limits, points, arrows if endless else None, level) if each],
+        "layout": row_layout(rows, xaxis=horizontal),
+    }
+
+
+def _high(row: Record, name: str, value: float, edge: float) -> float:
+    """The upper end of the band of the time `name`: `edge` where there is a lower one and none above, since a queue
+    then grows without bound.
+    """
+    high = finite(row.get(f"{name}_high_s"))
+    if high is not None:
+        return max(high, value)
+    return value if finite(row.get(f"{name}_low_s")) is None else edge
 
 
 def bars(rows: Sequence[Record], key: str, title: str) -> Figure:

@@ -73,14 +73,15 @@ _COSTS = (
 )
 
 _BEST = (
-    ("tpot_s", "The next token comes soonest from", text.seconds, "TPOT"),
-    ("ttft_s", "The first token comes soonest from", text.seconds, "TTFT"),
-    ("usd_per_mtok_output", "Output is cheapest from", text.money, "a million tokens"),
+    ("tpot_s", "The next token comes soonest from", text.seconds, "TPOT", "decode_bound"),
+    ("ttft_s", "The first token comes soonest from", text.seconds, "TTFT", "prefill_bound"),
+    ("usd_per_mtok_output", "Output is cheapest from", text.money, "a million tokens", None),
     (
         "joule_per_output_token",
         "Output takes the least energy from",
         lambda value: text.quantity(value, "J"),
         "a token",
+        None,
     ),
 )
 
@@ -192,13 +193,17 @@ def _per_device(prediction: Record) -> dict[str, Any]:
 def findings(rows: Sequence[Record]) -> list[str]:
     """Who is best at what among those that fit: with how much, how far ahead, and whether the bands overlap."""
     told = []
-    for key, claim, shown, what in _BEST:
-        known = [row for row in rows if row.get("fits") is True and (text.finite(row.get(key)) or 0.0) > 0.0]
-        ranked = sorted(known, key=lambda row: row[key])
+    for key, claim, shown, what, bound in _BEST:
+        fitting = [row for row in rows if row.get("fits") is True and (text.finite(row.get(key)) or 0.0) > 0.0]
+        ranked = sorted(fitting, key=lambda row: row[key])
         if not ranked:
             continue
         best, band = ranked[0], key.removesuffix("_s")
-        sentence = f"{claim} {best.get('asked') or best['label']}: {shown(best[key])} {what}"
+        ends = [text.finite(best.get(f"{band}_{end}_s")) for end in ("low", "high")]
+        known = [text.span(ends)] if None not in ends else []
+        known += [f"{best[bound]}-bound"] if bound and best.get(bound) else []
+        within = f" ({', '.join(known)})" if known else ""
+        sentence = f"{claim} {best.get('asked') or best['label']}: {shown(best[key])} {what}{within}"
         if len(ranked) > 1:
             second = ranked[1]
             sentence += (

@@ -64,6 +64,19 @@ def seconds(value: object) -> str:
     return f"{number(found)} s" if found is not None and abs(found) >= 1.0 else quantity(value, "s")
 
 
+def span(ends: object) -> str:
+    """A range of durations: 1.37 s to 1.82 s; without an upper end "1.37 s or more"."""
+    low, high = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (ends, ends)
+    if low is not None and high is None:
+        return f"{seconds(low)} or more"
+    return " to ".join(dict.fromkeys((seconds(low), seconds(high))))
+
+
+def sentence(words: str) -> str:
+    """`words` with a capital letter first and one full stop last."""
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}." if words else words
+
+
 def size(value: object) -> str:
     """Bytes in powers of ten: 17.6 GB."""
     return quantity(value, "B")

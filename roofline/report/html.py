@@ -62,11 +62,6 @@ def _ratio(above: Any, below: Any) -> str:
     return text.plain(None) if a is None or not b else f"{text.number(a / b)}\u00a0×"
 
 
-def _span(pair: Any) -> str:
-    """A range of seconds as text."""
-    return " to ".join(map(text.seconds, pair)) if isinstance(pair, list) else text.plain(pair)
-
-
 _CITED = (
     (r"([A-Za-z0-9-]{1,39}/[\w.-]{1,99}) @([0-9a-f]{7,40})\b", "https://github.com/{}/tree/{}"),
     (r"([A-Za-z0-9-]{1,39}/[\w.-]{1,99})(?= \(\d{4}-\d\d-\d\d\),)", "https://github.com/{}"),
@@ -123,9 +118,9 @@ def _environment() -> "Environment":
     made = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     with_unit = (text.seconds, text.size, text.percent, text.money, text.quantity)
     made.filters.update({f.__name__: _unbroken(f) for f in with_unit})
-    made.filters.update({f.__name__: f for f in (text.number, text.count, text.clip)})
+    made.filters.update({f.__name__: f for f in (text.number, text.count, text.clip, text.sentence)})
     made.filters["bound"] = lambda name: _BOUND.get(str(name), name)
-    made.globals.update(flat=_flat, ratio=_ratio, span=_span, finite=text.finite, linked=_linked)
+    made.globals.update(flat=_flat, ratio=_ratio, span=text.span, finite=text.finite, linked=_linked)
     return made
 
 

@@ -1,6 +1,6 @@
 """Figures of kernels: the roofline that they stand under, and where the time of a step goes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Any
 
@@ -44,7 +44,15 @@ def roofline(record: Record, height: int = 600) -> Figure:
     y = [point["y"] for group in points.values() for point in group]
     order = list(record["phases"])
     traces = sorted(points.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
-    return under_roofs([_point_trace(*key, group) for key, group in traces], record["roofs"], x, y, height)
+    return under_roofs(
+        [_point_trace(*key, group) for key, group in traces], record["roofs"], x, y, height, _used(record)
+    )
+
+
+def _used(record: Record) -> list[str]:
+    """Formats in which the scenario computes."""
+    precision = (record.get("scenario") or {}).get("precision")
+    return [str(name) for name in precision.values()] if isinstance(precision, Mapping) else []
 
 
 def unplaced(record: Record) -> list[str]:

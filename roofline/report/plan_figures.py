@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from .figures import LIMIT, Figure, below, colour, layout, line, log_axis, safe, symbol
+from .figures import LIMIT, NEUTRAL, Figure, below, colour, layout, line, log_axis, safe, symbol
 from .format import clip, count, finite, money, number, seconds
 from .parts import Record
 
 _HEIGHT = 520
 
 
-MOST_DRAWN = 1500
+MOST_DRAWN = 1000
 """Most candidates of one figure: with more, a browser takes too long to follow a zoom. The table has all of them."""
 
 
@@ -75,7 +75,7 @@ def pareto(points: Sequence[Record], x: str, y: str) -> Figure | None:
         "Pareto front",
         [point[x] for point in front],
         [point[y] for point in front],
-        line={"color": LIMIT, "width": 2, "shape": "vh"},
+        line={"color": NEUTRAL, "width": 3, "shape": "vh"},
         showlegend=bool(front),
     )
     across, up = ([point[key] for point in shown] for key in (x, y))

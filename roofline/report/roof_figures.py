@@ -66,11 +66,39 @@ def roof_label(roof: Roof) -> Figure:
     return {"x": x, "y": y, "text": safe(roof.title), "showarrow": False, "font": SMALL, **at}
 
 
-def under_roofs(traces: Sequence[Figure], roofs: Record, x: Sequence[float], y: Sequence[float], height: int) -> Figure:
-    """`traces` at FLOP/s over FLOP/byte under the roofs of a device; `x` and `y`: where they have points."""
+_LABEL_PIXELS = 13.0
+"""Height of the name of a roof."""
+
+
+def _apart(roofs: Sequence[Roof], least: float, used: Sequence[str]) -> list[Roof]:
+    """The `roofs` without flat ones whose names would touch, `least` decades apart: first of all those of the formats
+    that are `used` stay, then the highest.
+    """
+    flat = [roof for roof in roofs if roof.start[1] == roof.end[1]]
+    flat.sort(key=lambda roof: (not set(roof.title.replace(",", "").split()) & set(used), -roof.end[1]))
+    kept: list[Roof] = []
+    for roof in flat:
+        if all(abs(log10(roof.end[1] / other.end[1])) >= least for other in kept):
+            kept.append(roof)
+    return [roof for roof in roofs if roof.start[1] != roof.end[1] or roof in kept]
+
+
+def under_roofs(
+    traces: Sequence[Figure],
+    roofs: Record,
+    x: Sequence[float],
+    y: Sequence[float],
+    height: int,
+    used: Sequence[str] = (),
+) -> Figure:
+    """`traces` at FLOP/s over FLOP/byte under the roofs of a device; `x` and `y`: where they have points. Of roofs
+    whose names would touch, those of the formats that are `used` are drawn.
+    """
     left, right = 0.5 * min([*x, 1.0]), 20.0 * max([*x, 1.0])
     drawn = roofs_of(roofs, left, right)
     seen = [*y, *(roof.end[1] for roof in drawn)] or [1.0]
+    low, high = log10(min(seen)) - 0.4, log10(max(seen)) + 0.5
+    drawn = _apart(drawn, _LABEL_PIXELS * (high - low) / max(height - 130.0, 100.0), used)
     right = max([right, *(roof.end[0] for roof in drawn)])
     across = {"type": "log", "exponentformat": "power", "dtick": 1, "range": [log10(left), log10(right) + 0.05]}
     up = {"type": "log", "exponentformat": "SI extended", "dtick": 1}
@@ -81,7 +109,7 @@ def under_roofs(traces: Sequence[Figure], roofs: Record, x: Sequence[float], y: 
             legend=below(height),
             annotations=[roof_label(roof) for roof in drawn],
             xaxis=axis("FLOP per byte of memory traffic", **across),
-            yaxis=axis("FLOP/s reached", range=[log10(min(seen)) - 0.4, log10(max(seen)) + 0.5], **up),
+            yaxis=axis("FLOP/s reached", range=[low, high], **up),
         ),
     }
 
@@ -108,7 +136,7 @@ def measured_under_roofs(series: Sequence[Record], roofs: Record) -> Figure:
             at = {"x": intensities, "y": heights, "hovertext": [point.text for point in points], "hoverinfo": "text"}
             traces.append({"type": "scatter", "mode": "markers", "name": f"{name}, {title}", **at, "marker": marker})
         x, y = [*x, *intensities], [*y, *measured, *predicted]
-    return under_roofs(traces, roofs, x, y, 520)
+    return under_roofs(traces, roofs, x, y, 520, [str(entry.get("dtype")) for entry in series])
 
 
 _PLACED = ("intensity_flop_per_byte", "measured_flop_per_s", "predicted_flop_per_s")

@@ -77,7 +77,7 @@ def memory(held: Record) -> Figure:
         "layout": layout(
             height=230,
             barmode="stack",
-            xaxis=axis(unit, range=[0.0, 1.05 * max(used, capacity or 0.0) / scale or 1.0], nticks=6),
+            xaxis=axis(f"memory, {unit}", range=[0.0, 1.05 * max(used, capacity or 0.0) / scale or 1.0], nticks=6),
             yaxis={"visible": False, "range": [-0.55, 0.55]},
             dragmode=False,
         ),

@@ -129,13 +129,19 @@ def elasticities(levers: Sequence[Record], figures: Sequence[Record]) -> Figure 
     }
 
 
+def _short(change: Record) -> str:
+    """A change in few words: another device by the name of its profile, all else as its text says."""
+    flags = str(change.get("flags") or "--")
+    return str(change.get("text")) if flags.startswith("--") else f"on {flags}"
+
+
 def gains(changes: Sequence[Record], title: str) -> Figure | None:
     """What each change is worth: the change of the objective, the best on top."""
     told = safe(clip(title, 40))
     known = [(row, gain) for row in changes if (gain := finite(row.get("gain"))) is not None][:_LARGEST]
     if not known:
         return None
-    rows = [{"label": f"{count(row.get('rank'))}. {row.get('text')}"} for row, _ in known]
+    rows = [{"label": f"{count(row.get('rank'))}. {_short(row)}"} for row, _ in known]
     drawn = {
         "type": "bar",
         "orientation": "h",

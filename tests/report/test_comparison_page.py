@@ -9,6 +9,7 @@ import pytest
 
 import roofline
 from roofline.errors import RooflineError
+from roofline.report.comparison_figures import times
 from roofline.report.comparison_page import findings
 from roofline.report.comparison_record import KEY_FIELDS, comparison_csv, comparison_record
 from roofline.report.pages import render
@@ -72,7 +73,8 @@ ROW = {"fits": True, "tpot_s": 0.01, "tpot_low_s": 0.009, "tpot_high_s": 0.012, 
 def test_findings_name_the_best_how_far_ahead_it_is_and_whether_that_is_certain() -> None:
     second = {**ROW, "label": "b", "tpot_s": 0.015, "tpot_low_s": 0.013, "tpot_high_s": 0.02}
     (told,) = findings([second, ROW])
-    assert told == "The next token comes soonest from a: 10 ms TPOT, 1.5 times ahead of b."
+    assert told == "The next token comes soonest from a: 10 ms TPOT (9 ms to 12 ms), 1.5 times ahead of b."
+    assert "10 ms TPOT (9 ms to 12 ms, memory-bound)." in findings([{**ROW, "decode_bound": "memory"}])[0]
     assert "bands overlap" in findings([{**second, "tpot_low_s": 0.011}, ROW])[0]
     assert findings([{**ROW, "fits": False}]) == []  # what does not fit is in no running
     assert "a: 10 ms" in findings([ROW, {**second, "tpot_s": 0.001, "fits": False}])[0]
@@ -137,3 +139,11 @@ def test_the_command_prints_what_it_compares_and_writes_the_same_page_as_report(
     assert run(["compare", "llama-3.1-8b", "fpga-u50"]) == 1  # nothing fits
     assert run(["compare", "llama-3.1-8b", "h100-sxm", "--batch", "1,2"]) == 2
     assert "one scenario" in capsys.readouterr().err
+
+
+def test_a_band_without_an_upper_end_reaches_the_edge_with_an_arrow() -> None:
+    rows = [ROW, {**ROW, "tpot_high_s": None}, {**ROW, "tpot_low_s": None, "tpot_high_s": None}]
+    _, points, arrows = times(rows, "tpot", "TPOT")["data"]
+    assert points["error_x"]["array"] == pytest.approx([0.002, 0.005, 0.0])
+    assert (arrows["name"], arrows["x"], arrows["y"]) == ("slow end without bound", [0.015], [1])
+    assert "within 9 ms or more" in points["hovertext"][1]

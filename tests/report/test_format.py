@@ -112,3 +112,15 @@ def test_clip_gives_one_line_of_at_most_the_limit() -> None:
     assert text.clip("a\n b", 10) == "a b"
     assert text.clip("x" * 10_000, 80) == "x" * 79 + "…"
     assert text.clip("x" * 80, 80) == "x" * 80
+
+
+def test_a_range_says_where_it_has_no_end_and_a_point_is_said_once() -> None:
+    assert text.span([1.37, 1.82]) == "1.37 s to 1.82 s"
+    assert text.span([0.255, None]) == "255 ms or more"
+    assert text.span([0.5, 0.5]) == "500 ms"
+    assert text.span(None) == text.span([None, None]) == "–"
+
+
+def test_words_become_a_sentence() -> None:
+    assert text.sentence("a band; until fitted") == "A band; until fitted."
+    assert text.sentence("Done.") == "Done." and text.sentence("") == ""

@@ -16,6 +16,7 @@ from roofline.errors import RooflineError
 from roofline.report import kernel_figures, scenario_figures
 from roofline.report.html import script_json
 from roofline.report.pages import render
+from roofline.report.roof_figures import under_roofs
 from roofline.report.tables import kernel_table
 
 COMMAND = "roofline predict llama-3.1-8b h100-sxm:2"
@@ -381,3 +382,14 @@ def test_table_cells_keep_the_raw_si_value_beside_what_is_shown() -> None:
     assert cells["share"] == ("%", "24.7", pytest.approx(0.2469))
     assert cells["flop"] == ("TFLOP", "1", 1e12)
     assert cells["link_byte"][1:] == ("–", None)
+
+
+def test_of_roofs_whose_names_would_touch_those_of_formats_in_use_are_drawn() -> None:
+    roofs = {"matrix_flop_per_s": {"fp8": 2e15, "bf16": 1e15, "tf32": 5e14}, "dram_byte_per_s": 1e12}
+
+    def flat(height: int) -> list[str]:
+        drawn = under_roofs([], roofs, [1.0, 1e3], [1e11, 1e15], height, ["bf16"])["data"]
+        return [trace["name"].split()[0] for trace in drawn if trace["y"][0] == trace["y"][1]]
+
+    assert flat(600) == ["fp8", "bf16", "tf32"]
+    assert flat(300) == ["bf16"]
