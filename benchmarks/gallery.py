@@ -78,7 +78,7 @@ command writes with <code>--html</code> is one file to mail; these share one plo
 <h2>{{ title }}</h2>
 <ul>
 {% for name, command, page in samples %}
-<li>{% if page %}<a href="{{ name }}.html">{{ name }}</a>{% else %}{{ name }}{% endif %}
+<li>{% if page %}<a href="{{ name }}.html">{{ name }}</a>{% else %}{{ name }}{% endif %}{{ ' ' }}
 (<a href="{{ name }}.json">JSON</a>)<br><code>{{ command }}</code></li>
 {% endfor %}
 </ul>

@@ -33,7 +33,7 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
     if limit is not None:
         ends.append(limit)
     seen = [end for end in ends if end > 0.0] or [1e-3, 1.0]
-    edge = 1.25 * max(seen)
+    edge = 1.2 * max(seen)
     high = [_high(row, name, value, edge) for _, row, value in known]
     endless = [i for (i, *_), end in zip(known, high, strict=True) if end == edge]
     points = {
@@ -78,7 +78,7 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
     arrows = {
         "type": "scatter",
         "mode": "markers",
-        "name": "slow end without bound",
+        "name": "no upper end",
         "x": [edge] * len(endless),
         "y": endless,
         "hoverinfo": "skip",
@@ -86,7 +86,7 @@ def times(rows: Sequence[Record], name: str, title: str, limit_s: object = None)
         "marker": {"symbol": "triangle-right", "size": 12, "color": colour(0)},
     }
     level = line("service level", [limit] * 2, [-0.5, len(rows) - 0.5], line=_LEVEL, showlegend=True) if limit else None
-    horizontal = log_axis(title, 0.8 * min(seen), edge, "s")
+    horizontal = log_axis(title, 0.8 * min(seen), 1.25 * max(seen), "s")
     return {
         "data": [each for each in (limits, points, arrows if endless else None, level) if each],
         "layout": row_layout(rows, xaxis=horizontal),

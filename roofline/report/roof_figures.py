@@ -66,8 +66,8 @@ def roof_label(roof: Roof) -> Figure:
     return {"x": x, "y": y, "text": safe(roof.title), "showarrow": False, "font": SMALL, **at}
 
 
-_LABEL_PIXELS = 13.0
-"""Height of the name of a roof."""
+_LABEL_PIXELS = 18.0
+"""Height of the name of a roof with room for the points under it."""
 
 
 def _apart(roofs: Sequence[Roof], least: float, used: Sequence[str]) -> list[Roof]:

@@ -1,5 +1,6 @@
 """The page of whole models and a sweep on one machine: measured beside predicted, a pure rendering of the record."""
 
+from statistics import median
 from typing import Any
 
 from .figures import BOUND_COLOUR, BOUND_SYMBOL, NEUTRAL, Figure, axis, colour, layout, log_axis, safe, symbol
@@ -17,13 +18,15 @@ _MODEL_COLUMNS = (
     Column("step", "step", None, "sequences x new tokens behind cached ones"),
     Column("measured_s", "measured", "s", "fast side of the samples"),
     Column("predicted_s", "predicted", "s", "sum of the steps, calibrated one by one"),
+    Column("low_s", "at least", "s", "lower end of the band"),
+    Column("high_s", "at most", "s", "upper end of the band"),
     Column("error", "error", "%", "predicted / measured - 1"),
     Column("repeat_error", "repeat noise", "%", "how far two measurements of the same step differ"),
 )
 _FLIP_COLUMNS = (
     Column("library", "library", None, "what computed"),
-    Column("measured_rows", "measured", "", "rows of the first doubling that time follows"),
-    Column("predicted_rows", "predicted", "", "the same of the prediction"),
+    Column("measured_rows", "rows, measured", "", "rows of the first doubling that time follows"),
+    Column("predicted_rows", "rows, predicted", "", "the same of the prediction"),
     Column("measured_balance", "measured balance", "", "rows at which floor and slope of the measured times meet"),
     Column("predicted_balance", "predicted balance", "", "the same of the prediction"),
 )
@@ -39,7 +42,20 @@ def contents(record: Record) -> Contents:
         "models": table("models", "Whole steps of small models", _MODEL_COLUMNS, record["models"]),
         "flips": table("flips", "Where memory-bound turns compute-bound", _FLIP_COLUMNS, record["flips"]),
     }
-    return Contents("this_machine.html.j2", record, figures, {"libraries": libraries, "tables": tables})
+    return Contents(
+        "this_machine.html.j2",
+        record,
+        figures,
+        {"libraries": libraries, "tables": tables, "whole": _whole(record["models"])},
+    )
+
+
+def _whole(models: list[dict[str, Any]]) -> dict[str, float] | None:
+    """How far the predictions of whole steps are from the measurements; None without any."""
+    missed = sorted(abs(error) for row in models if (error := finite(row.get("error"))) is not None)
+    spans = [[finite(row.get(key)) for key in ("low_s", "measured_s", "high_s")] for row in models]
+    inside = sum(low <= at <= high for low, at, high in spans if low is not None and at and high is not None)
+    return {"n": len(missed), "median": median(missed), "worst": missed[-1], "inside": inside} if missed else None
 
 
 def sweep(library: str, points: list[dict[str, Any]]) -> Figure:

@@ -53,6 +53,11 @@ def test_the_page_opens_clean_draws_all_and_fits_phone_and_desk_in_light_and_dar
         )
     assert len(colours) == 2
     assert undrawn(browser) == []
+    for drawn, room, asked in browser.execute_script(
+        "return [...document.querySelectorAll('.plot')].map((p) => [p.querySelector('.main-svg').clientHeight,"
+        " p.offsetHeight, JSON.parse(document.getElementById('figures').textContent)[p.id].layout.height])"
+    ):
+        assert drawn == room == asked  # neither squeezed nor over what follows, though the window has changed
     assert browser.execute_script("return document.querySelectorAll('.plot').length") > 0
     assert browser.get_log("browser") == []
     assert requests(browser) == []

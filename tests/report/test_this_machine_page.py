@@ -20,7 +20,8 @@ RECORD = {
     "models": [
         {
             "library": "numpy", "model": "gpt2", "attention": "unfused", "step": "1 x 1 behind 9",
-            "measured_s": 0.02, "predicted_s": 0.019, "error": -0.05, "repeat_error": 0.01,
+            "measured_s": 0.02, "predicted_s": 0.019, "low_s": 0.018, "high_s": 0.021, "error": -0.05,
+            "repeat_error": 0.01,
         }
     ],
     "flips": [
@@ -52,3 +53,15 @@ def test_the_page_holds_its_record_and_says_that_no_gpu_was_used():
 def test_a_damaged_record_is_refused(part):
     with pytest.raises(RooflineError, match=part):
         contents({name: value for name, value in RECORD.items() if name != part})
+
+
+def test_the_answer_says_how_far_whole_steps_are_predicted_off_and_how_many_the_band_holds():
+    models = [
+        {**RECORD["models"][0], "error": error, "measured_s": measured_s}
+        for error, measured_s in ((-0.05, 0.02), (0.1, 0.019), (-0.3, 0.03))
+    ]
+    page = html_of(contents({**RECORD, "models": models}), "plotly.js").replace("\u00a0", " ")
+    assert "Half of the 3 whole steps are predicted within <strong>10 %</strong>" in page
+    assert "the worst within 30 %; the predicted band holds <strong>2</strong> of them" in page
+    assert "up to 16 rows as measured, 32 as predicted" in page
+    assert "whole steps are predicted" not in html_of(contents({**RECORD, "models": []}), "plotly.js")

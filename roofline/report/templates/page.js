@@ -9,6 +9,7 @@
   for (const id of drawn) {
     const { data, layout } = figures[id];
     if (touch) layout.dragmode = false; // a finger on the plot scrolls the page
+    byId(id).style.height = `${layout.height}px`; // plotly.js takes it from here when the window changes its width
     Plotly.newPlot(id, data, layout, {
       responsive: true,
       displaylogo: false,
