@@ -35,6 +35,7 @@ SAMPLES = {
     "plan-infeasible": "plan llama-3.1-70b --rate 20 --ttft 0.05 --tpot 0.01 --devices h100-sxm",
     "simulate": f"simulate {MODEL} h100-sxm --rate 10 --input lognormal:2048:0.5 --output lognormal:256:0.5",
     "sensitivity": f"sensitivity {MODEL} h100-sxm",
+    "explain": f"explain {MODEL} h100-sxm usd_per_mtok_output",
     "diff": ["diff", f"{MODEL} h100-sxm", f"{MODEL} h200-sxm:2 batch=64 kv=fp8 weights=fp8"],
 }
 """Name of a sample, and the command that prints its record."""
@@ -47,6 +48,7 @@ KINDS = {
     "roofline.simulation/1": "A simulation, request by request",
     "roofline.sensitivity/1": "What would move a prediction",
     "roofline.diff/1": "Why two predictions differ",
+    "roofline.explanation/1": "Where one figure comes from",
     "roofline.validation/1": "Predictions against measured kernels",
     "roofline.this_machine/1": "Whole models and a sweep measured on one machine",
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from ..prediction import check_scenario
 from ..report.explanation import explanation_record
 from ..report.format import count, number, quantity, seconds
 from .options import takes_scenario
-from .output import called, print_json
+from .output import called, check_files, name_files, print_json
 from .scenario import NAMES, NUMBERS, Request, single
 from .screen import WIDTH, scenario_lines
 
@@ -36,8 +37,10 @@ def explain_command(
     ] = None,
     depth: Annotated[int, typer.Option(help="Levels to show.", min=1, max=20)] = DEPTH,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole tree as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the whole tree as one HTML page.")] = None,
 ) -> None:
     """Expand one FIGURE of MODEL on DEVICE into its formula and inputs, each with its source."""
+    check_files(html=html)
     case = case_of(asked.model, asked.device, **single(asked, "explain"))
     check_scenario(case.model, case.scenario)
     if figure is None:
@@ -45,10 +48,15 @@ def explain_command(
         return
     tree = explanation(case, figure, citations(asked, case))
     record = explanation_record(case, figure, tree, called())
+    if html is not None:
+        from ..report.pages import write_page
+
+        write_page(record, html)
     if json_:
         print_json(record)
     else:
         typer.echo(screen(record, depth))
+    name_files(html)
 
 
 def citations(asked: Request, case: Case) -> Citations:

@@ -10,6 +10,7 @@ from ..errors import RooflineError, clip, unknown
 from . import (
     comparison_page,
     diff_page,
+    explanation_page,
     plan_page,
     prediction_page,
     sensitivity_page,
@@ -28,6 +29,7 @@ PAGES: dict[str, Callable[[Record], Contents]] = {
     "roofline.simulation/1": simulation_page.contents,
     "roofline.sensitivity/1": sensitivity_page.contents,
     "roofline.diff/1": diff_page.contents,
+    "roofline.explanation/1": explanation_page.contents,
     "roofline.validation/1": validation_page.contents,
     "roofline.this_machine/1": this_machine.contents,
 }

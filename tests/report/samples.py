@@ -16,6 +16,7 @@ NAMES = (
     "simulate",
     "sensitivity",
     "diff",
+    "explain",
     "validation-mi210",
     "this-machine",
 )
