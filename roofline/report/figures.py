@@ -67,6 +67,7 @@ def layout(**settings: Any) -> Figure:
     """The layout that all figures share, and what one of them sets."""
     return {
         "autosize": True,
+        "height": 360,
         "margin": {"l": 56, "r": 16, "t": 30, "b": 48},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
