@@ -109,6 +109,6 @@ def downloaded(browser: Any, folder: Path, table: str) -> list[dict[str, str]]:
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     click(browser, f"button[data-do=csv][data-table={table}]")
     path = folder / f"{table}.csv"
-    wait_for(path.exists)
+    wait_for(lambda: path.exists() and path.stat().st_size)  # it is there a moment before its text
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
