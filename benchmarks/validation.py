@@ -222,6 +222,8 @@ def readme(records, others, moved):
         f"Pages are kept for {' and '.join(PAGES)}; `--html FILE` instead of `--json` makes one for any device. Errors",
         "are |predicted / measured - 1|. What was not compared is in each record under `excluded`, with the reason.",
         "",
+        "`closed-form.svg` (the closed form beside simulation) stays a drawing, without a page; `closed-form.json` has its figures.",
+        "",
         "## Against the targets of issue 4",
         "",
         "Targets and figures: median / mean error.",
