@@ -65,7 +65,7 @@ class DecodeAttentionParameters:
         ideal=0.0,
         unit="cycle",
         meaning="start, first loads and end of one grouped tile",
-        scaling=Scaling.WITH_FLOP_PER_CLOCK,
+        scaling=Scaling.WITH_CLOCK,
     )
     row_cycle: float = parameter(
         30.0, low=0.1, high=300.0, ideal=0.0, unit="cycle", meaning="extra per query head of a group"
@@ -77,7 +77,6 @@ class DecodeAttentionParameters:
         ideal=np.inf,
         unit="byte/cycle",
         meaning="keys and values one unit works through",
-        scaling=Scaling.WITH_FLOP_PER_CLOCK,
     )
     window_cycle: float = parameter(
         3000.0, low=1.0, high=3e4, ideal=0.0, unit="cycle", meaning="masking 128 x 128 scores where a window hides some"

@@ -15,8 +15,8 @@ class Scaling(StrEnum):
     """Dimensionless, or a property of the software: carried over unchanged."""
     WITH_FLOP_PER_CLOCK = "with_flop_per_clock"
     """A per-unit rate, proportional to the arithmetic rate of one compute unit per clock."""
-    AGAINST_FLOP_PER_CLOCK = "against_flop_per_clock"
-    """A per-unit time in cycles, inversely proportional to that rate."""
+    WITH_CLOCK = "with_clock"
+    """A latency given in cycles: the same in seconds, so proportional to the clock."""
     AGAINST_LINK = "against_link"
     """A time of a protocol between devices, inversely proportional to the bandwidth of a device's links."""
 

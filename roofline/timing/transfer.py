@@ -39,7 +39,7 @@ def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype)
     factor = {
         Scaling.PORTABLE: 1.0,
         Scaling.WITH_FLOP_PER_CLOCK: unit,
-        Scaling.AGAINST_FLOP_PER_CLOCK: 1.0 / unit,
+        Scaling.WITH_CLOCK: target.clock_hz / source.clock_hz,
         Scaling.AGAINST_LINK: link,
     }
     values = {

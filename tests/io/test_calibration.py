@@ -20,8 +20,10 @@ from roofline.io.calibration import (
 from roofline.io.profiles import load_target, profile_names
 from roofline.kernels import KernelGroup
 from roofline.kernels.gemm import Gemm
-from roofline.structs import Dtype
+from roofline.structs import NO_WINDOW, Dtype
 from roofline.timing import KernelFamily, WorkingSet, time_step
+from roofline.timing.chip import chip_of
+from roofline.timing.decode_attention import decode_attention_time
 from roofline.timing.decode_kernels import DecodeKernel
 from roofline.timing.parameter import facts_of, kernel_facts_of, value_of
 from roofline.timing.transfer import scaled, transferred
@@ -210,6 +212,24 @@ def test_mistakes_in_a_calibration_are_named(change, words):
         calibration_of(table, "mine")
     for word in (*words, "mine: calibration.vllm.gemm.bf16"):
         assert word in str(caught.value)
+
+
+def test_decode_attention_carried_to_a_faster_unit_keeps_its_latency():
+    # A tile starts in 2.80 us on A100 (3949 cycles at 1.41 GHz), in 3.18 us on H100 (5818 at 1.83 GHz), and in 3.05 us
+    # on RTX PRO 6000 (7418 at 2.43 GHz, mixed batches), whose units differ by a factor of four in FLOP per clock.
+    h100, b200 = load_target("h100-sxm"), load_target("b200-sxm")
+    own, lent = (load_calibration(target).models["decode_attention", "bf16"].parameters for target in (h100, b200))
+    assert lent.tile_cycle / b200.device.clock_hz == pytest.approx(own.tile_cycle / h100.device.clock_hz)
+    assert lent.feed_byte_per_clock == own.feed_byte_per_clock
+    sequences, context = np.meshgrid(2.0 ** np.arange(12), 2.0 ** np.arange(5, 17))
+    heads = (32.0, 8.0, 128.0, NO_WINDOW)
+    slow, fast = (
+        decode_attention_time(
+            sequences.ravel(), context.ravel(), *heads, chip=chip_of(target.device, Dtype.BF16), parameters=parameters
+        ).total_s
+        for target, parameters in ((h100, own), (b200, lent))
+    )
+    assert (fast <= 1.12 * slow).all()  # more units and bandwidth, the same clock; some split their keys sooner
 
 
 def test_a_family_that_nothing_was_measured_of_is_predicted_at_the_median_inside_its_band():
