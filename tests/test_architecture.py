@@ -130,6 +130,9 @@ def test_heavy_libraries_are_imported_where_they_are_used():
         ("measure/bad.py", "from ..prediction import predict", "measure/bad.py imports prediction"),
         ("report/bad.py", "from ..timing import time_step", "report/bad.py imports timing"),
         ("footprint.py", "from roofline.prediction import predict", "footprint.py imports prediction"),
+        ("serving/bad.py", "from ..planning.answer import answer", "serving/bad.py imports planning"),
+        ("planning/bad.py", "from ..io.prices import load_site", "planning/bad.py imports io"),
+        ("sensitivity/bad.py", "from ..explanation.node import Node", "sensitivity/bad.py imports explanation"),
     ],
 )
 def test_a_planted_wrong_arrow_is_found(tmp_path, file, line, found):
