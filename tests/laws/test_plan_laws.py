@@ -101,7 +101,10 @@ def doubled(of):
 def test_doubling_every_rate_never_lowers_throughput_nor_raises_the_bill(rate, ttft, tpot, schedule):
     slow = asked(rate, ttft, tpot, schedule)
     fast = replace(slow, offers=tuple(doubled(one) for one in slow.offers))
-    assert bill(fast) <= bill(slow)
+    dear = bill(slow)
+    assert bill(fast) <= dear
+    if np.isinf(dear):
+        return  # no plan to compare, and an answer would search for what makes it feasible
     before, after = (answer(of) for of in (slow, fast))
     served = {saturation_key(plan): plan for plan in before.plans}
     for plan in after.plans:
