@@ -82,6 +82,7 @@ def plan(
     pools: Sequence[str] = tuple(Pools),
     rank: str = "usd",
     top: int = 10,
+    sure: bool = False,
     prices: str | None = None,
     price_kind: str | None = None,
     pue: str | float | None = None,
@@ -96,7 +97,8 @@ def plan(
     `trace`: a file of requests instead (lengths as observed; its rate and burstiness unless given). `devices`: profiles
     or TOML paths; without, every priced accelerator that ships. `weights`, `kv`: formats to try; without, the published
     one and fp8 where the device computes in it. `max_sequences`, `max_batch_tokens`: engine limits to try. `pools`:
-    aggregated and disaggregated, either or both. `rank`: usd, devices, energy or latency. `prices`, `price_kind`,
+    aggregated and disaggregated, either or both. `rank`: usd, devices, energy or latency. `sure`: only plans that meet
+    the service levels at the slow end of their error band too. `prices`, `price_kind`,
     `pue`: as io.prices.load_site. `cluster`: a Dask scheduler.
     Errors: RooflineError for anything not understood. No plan is no error: the answer says what would make one.
     """
@@ -125,6 +127,7 @@ def plan(
         pools=_pools(pools),
         rank=ranked,
         top=top,
+        sure=sure,
     )
     _check_lengths(loaded, lengths)
     wider = replace(

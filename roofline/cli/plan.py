@@ -41,6 +41,9 @@ def plan_command(
     pools: Annotated[str, _name("aggregated (one pool), disaggregated (prefill and decode apart), or both.")] = POOLS,
     rank: Annotated[str, typer.Option(help="usd, devices, energy or latency.")] = "usd",
     top: Annotated[int, typer.Option(help="Plans to show.")] = 10,
+    sure: Annotated[
+        bool, typer.Option("--sure", help="Only plans that hold at the slow end of their error band too.")
+    ] = False,
     prices: Annotated[str | None, _name("A price file, by name or path [as the profiles state].", "NAME|FILE")] = None,
     price_kind: Annotated[str | None, _name("on-demand, reserved or own [as the file has it].", "KIND")] = None,
     pue: Annotated[str | None, _name("Power of the site over that of its devices [1].", "X")] = None,
@@ -74,6 +77,7 @@ def plan_command(
             pools=_names("pools", pools) or (),
             rank=rank,
             top=top,
+            sure=sure,
             prices=prices,
             price_kind=price_kind,
             pue=pue,

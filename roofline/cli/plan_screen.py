@@ -31,10 +31,13 @@ def _asked(record: Record) -> Iterator[str]:
     )
     yield f"{record['model']}: {number(asked['request_per_s'])} requests/s of {lengths}"
     names = asked["devices"]
-    yield (
+    yield from wrap(
         f"p{asked['percentile']:g}: TTFT within {seconds(asked['ttft_s'])}, TPOT within {seconds(asked['tpot_s'])}; "
-        f"{asked['engine']}; up to {asked['max_devices']} of {_listed(names)}"
+        f"{asked['engine']}; up to {asked['max_devices']} devices: {_listed(names)}",
+        WIDTH,
     )
+    if asked["sure"]:
+        yield "only plans that hold at the slow end of their band too (--sure)"
     yield ""
 
 
@@ -43,7 +46,7 @@ def _kind(length: Record) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= 4 else f"{len(names)} devices"
+    return ", ".join(names) if len(names) <= 4 else f"{len(names)} kinds considered"
 
 
 def _plans(record: Record) -> Iterator[str]:

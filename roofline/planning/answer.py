@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from .detail import Plan, detailed
 from .floor import Floor
-from .relax import Relaxation, best_plans, binding, relaxations
+from .relax import Relaxation, best_plans, binding, relaxations, sure_plans
 from .replica import replica_of
 from .request import PlanRequest, Reason
-from .rows import Rows
+from .rows import Rows, joined
 from .search import Progress, Search, search
 from .verdict import Miss
 
@@ -29,7 +29,8 @@ class Lowest:
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
     """`plans`: best first, at most request.top, one of each structure. Without any: `reason` is what binds, `lowest`
-    the floors, `changes` what would make one feasible, smallest first (each with the Plan it leads to).
+    the floors, `changes` what would make one feasible, smallest first (each with the Plan it leads to). `sure`: where
+    the first of the plans does not hold at the slow end of its band, the best found that does (None: none found).
     """
 
     found: Search
@@ -37,6 +38,7 @@ class Answer:
     reason: Reason | None
     lowest: Lowest | None
     changes: tuple[tuple[Relaxation, Plan], ...]
+    sure: Plan | None = None
 
 
 def answer(
@@ -56,7 +58,8 @@ def answer(
     rows = best_plans(found)
     plans = tuple(_plan(found, rows.row(i)) for i in range(min(rows.size, request.top)))
     if plans:
-        return Answer(found, plans, None, None, ())
+        sure = joined([]) if plans[0].robust else sure_plans(found)
+        return Answer(found, plans, None, None, (), _plan(found, sure.row(0)) if sure.size else None)
     say("nothing meets it; looking for the smallest change that would")
     changes = relaxations(request, everything, lambda wider: search(wider, cluster=cluster, progress=progress))
     told = tuple((change, _plan(change.best.search, change.best.row)) for change in changes)

@@ -236,6 +236,20 @@ def curves(served: ServedModel, budgets: Array, largest: float, prompt: float, c
     )
 
 
+def slowed(made: Curves, decode: Array, chunk: Array, budgets: Array, prompt: float) -> Curves:
+    """`made` with every time multiplied: decode steps by `decode`, shape (batches,), chunks by `chunk`, shape
+    (chunks,). As `made`, they never fall with the batch.
+    """
+    size = prompt / np.maximum(prompt / np.maximum(budgets[:, None] - made.batch, 1.0), 1.0)
+    return replace(
+        made,
+        decode_s=np.maximum.accumulate(made.decode_s * decode),
+        host_s=made.host_s * decode,
+        added_s=made.added_s * np.interp(size, made.chunk, chunk),
+        alone_s=np.maximum.accumulate(made.alone_s * chunk),
+    )
+
+
 def curved(
     served: ServedModel, made: Curves, limits: Limits, memory: KvMemory, budget: NDArray[np.intp]
 ) -> CurvedModel:

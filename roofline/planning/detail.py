@@ -1,10 +1,9 @@
 """Everything about one candidate: its whole steady state, its band, what binds it, what each token costs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..deployment import Deployment, deployment
 from ..economics import usd_per_mtok
 from ..footprint import weight_byte
 from ..serving.bill import phase_shares
@@ -13,14 +12,13 @@ from ..serving.steady import SteadyState
 from ..serving.step import ServedModel
 from ..structs import Array
 from ..timing import BOUNDS, Bound, StepTime
-from ..workload import AttentionKind, Scenario, prefill
-from .curve import Curves
-from .evaluate import at_percentile
+from ..workload import prefill
+from .evaluate import at_percentile, grid_of
 from .pools import steady
 from .replica import replica_of, workload
 from .request import PlanRequest, Pools
 from .rows import Rows
-from .space import Grid, Structure
+from .space import Structure
 
 Ends = tuple[float, float]
 """A value at the fast and at the slow end of a band."""
@@ -56,30 +54,21 @@ class Plan:
 
 def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
     """The Plan of the candidate in `row`, of `structure`."""
-    candidate = Grid(row.replicas, row.prefill_replicas, row.max_sequence, row.max_batch_token, row.request_per_s)
+    candidate = grid_of(row)
     replica = replica_of(structure, request)
-    served, made, memory = replica.served, replica.curves, replica.memory(candidate)
+    served, memory = replica.served, replica.memory(candidate)
     prompt, context, _ = workload(request)
-    state = steady(structure, candidate, request, served, made, memory.byte)
+    state = steady(structure, candidate, request, served, replica.curves, memory.byte)
     batch = max(float(state.batch[0]) / served.replicas, 1.0)
-    where = _deployment(structure, request)
+    where = replica.where
     chunk = min(prompt, float(row.max_batch_token[0]))
     step, chunk_step = where.decode_step(batch, context), where.prefill_step((prefill(1.0, chunk),))
     level = request.level
-    tpot_band, ttft_band = (
-        (float(band.low), float(band.high)) for band in (request.engine.tpot_band, request.engine.ttft_band)
-    )
-    ends = [
-        steady(structure, candidate, request, served, _scaled(made, decode, chunks), memory.byte)
-        for decode, chunks in zip(
-            _ends(step, tpot_band),
-            _ends(chunk_step, tpot_band),
-            strict=True,
-        )
-    ]
+    band = request.engine.ttft_band
+    ends = [steady(structure, candidate, request, served, end, memory.byte) for end in replica.ends]
     ttft, tpot = float(row.ttft_s[0]), float(row.tpot_s[0])
     fast, slow = (_at(end.ttft_s, level.percentile) for end in ends)
-    ttft_ends = (min(fast, ttft * ttft_band[0]), max(slow, ttft * ttft_band[1]))
+    ttft_ends = (min(fast, ttft * float(band.low)), max(slow, ttft * float(band.high)))
     tpot_ends = (_at(ends[0].tpot_s, level.percentile), _at(ends[1].tpot_s, level.percentile))
     headroom = {
         "ttft": 1.0 - ttft / level.ttft_s,
@@ -109,29 +98,6 @@ def detailed(structure: Structure, row: Rows, request: PlanRequest) -> Plan:
         ),
         weight_byte=float(weight_byte(request.model, structure.precision, structure.split).max()),
         kv_token=float(memory.token[0]),
-    )
-
-
-def _deployment(structure: Structure, request: PlanRequest) -> Deployment:
-    scenario = Scenario(1.0, 1.0, 1.0, structure.precision, structure.split, AttentionKind.FUSED)
-    return deployment(request.model, structure.offer.device, structure.offer.calibration, scenario)
-
-
-def _ends(step: StepTime, engine: Ends) -> Ends:
-    """How much faster and slower a step may be: the wider of its kernels' band and the engine's."""
-    fast, slow = step.stage_band_s
-    whole = step.stage_s.sum()
-    return min(engine[0], float(fast.sum() / whole)), max(engine[1], float(slow.sum() / whole))
-
-
-def _scaled(made: Curves, decode: float, chunk: float) -> Curves:
-    """The curves with decode steps and chunks slower by factors."""
-    return replace(
-        made,
-        decode_s=made.decode_s * decode,
-        host_s=made.host_s * decode,
-        added_s=made.added_s * chunk,
-        alone_s=made.alone_s * chunk,
     )
 
 

@@ -1,6 +1,7 @@
 """Steady state, money and energy of every candidate of a structure, and the verdict on them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from .replica import Replica
 from .request import PlanRequest, Reason
 from .rows import Rows, joined
 from .space import Grid, Structure, grid
-from .verdict import Miss, Verdict, verdict
+from .verdict import Miss, Verdict, first, met, metric, verdict
 
 BLOCK = 8192
 """Candidates evaluated at a time: their arrays stay in cache, and memory bounded."""
@@ -41,7 +42,51 @@ def judge(structure: Structure, position: int, request: PlanRequest, replica: Re
     sieve = _sieve(ratios, position, everything.size)
     left = everything.take(sieve.left)
     rows = evaluate(structure, position, left, request, replica, memory.byte[sieve.left])
-    return verdict(rows, request, float(structure.split.tp), sieve.counts, sieve.misses)
+    tp = float(structure.split.tp)
+    found = verdict(rows, request, tp, sieve.counts, sieve.misses)
+    return found if request.sure or not found.best.size else replace(found, sure=_sure(found, rows, structure, replica))
+
+
+def _sure(found: Verdict, rows: Rows, structure: Structure, replica: Replica) -> Rows:
+    """The best of `rows` that meets the level at the slow end of its band; none where no point of `found` does.
+
+    Points first: they have the most headroom for their devices, so that where none of them holds, hardly anything does.
+    Where one holds, it bounds what is left to look at: only what ranks before it.
+    """
+    request, tp = replica.request, float(structure.split.tp)
+
+    def holding(tried: Rows) -> Rows:
+        candidates = grid_of(tried)
+        slow = at_slow_end(tried, structure, candidates, request, replica, replica.memory(candidates).byte)
+        return tried.take(met(slow, request.level))
+
+    known = first(holding(joined([found.best, found.points.take(met(found.points, request.level))])), request, tp)
+    if not known.size:
+        return known
+    fine = rows.take(met(rows, request.level))
+    return first(joined([known, holding(fine.take(metric(fine, request) <= metric(known, request)))]), request, tp)
+
+
+def grid_of(rows: Rows) -> Grid:
+    """The numbers of evaluated candidates."""
+    return Grid(rows.replicas, rows.prefill_replicas, rows.max_sequence, rows.max_batch_token, rows.request_per_s)
+
+
+def at_slow_end(
+    rows: Rows, structure: Structure, candidates: Grid, request: PlanRequest, replica: Replica, byte: Array
+) -> Rows:
+    """`rows` of `candidates`, with what is held against the service level taken at the slow end of their bands: the
+    steady state with every step as slow as its band allows, and TTFT at least as slow as served rows were.
+    """
+    state = steady(structure, candidates, request, replica.served, replica.ends[1], byte)
+    percentile, widest = request.level.percentile, float(request.engine.ttft_band.high)
+    load = candidates.request_per_s / candidates.replicas / np.maximum(state.saturation_request_per_s, 1e-30)
+    return replace(
+        rows,
+        held_ttft_s=np.maximum(at_percentile(state.ttft_s, percentile), rows.ttft_s * widest),
+        held_tpot_s=at_percentile(state.tpot_s, percentile),
+        held_load=load,
+    )
 
 
 class Sieve(NamedTuple):
@@ -81,7 +126,10 @@ def evaluate(
         block = slice(start, start + BLOCK)
         part = candidates.take(block)
         state = steady(structure, part, request, replica.served, replica.curves, byte[block])
-        found.append(rows_of(structure, position, part, request, state))
+        rows = rows_of(structure, position, part, request, state)
+        if request.sure:
+            rows = at_slow_end(rows, structure, part, request, replica, byte[block])
+        found.append(rows)
     return joined(found)
 
 
@@ -93,6 +141,7 @@ def rows_of(structure: Structure, position: int, candidates: Grid, request: Plan
     power_w = device_power_w(offer.device, np.minimum(load, 1.0))
     usd = np.nan if offer.site.tariff is None else usd_per_device_hour(offer.site.tariff, power_w, offer.site.pue)
     token_per_s = candidates.request_per_s * request.lengths.output.mean
+    ttft_s, tpot_s = at_percentile(state.ttft_s, percentile), at_percentile(state.tpot_s, percentile)
     return Rows(
         structure=np.full(candidates.size, float(position)),
         n_devices=n_devices,
@@ -101,13 +150,16 @@ def rows_of(structure: Structure, position: int, candidates: Grid, request: Plan
         max_sequence=candidates.max_sequence,
         max_batch_token=candidates.max_batch_token,
         request_per_s=candidates.request_per_s,
-        ttft_s=at_percentile(state.ttft_s, percentile),
-        tpot_s=at_percentile(state.tpot_s, percentile),
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
         mean_ttft_s=state.ttft_s.mean,
         mean_tpot_s=state.tpot_s.mean,
         load=load,
         usd_per_hour=n_devices * usd,
         joule_per_token=n_devices * power_w * offer.site.pue / token_per_s,
+        held_ttft_s=ttft_s,
+        held_tpot_s=tpot_s,
+        held_load=load,
     )
 
 

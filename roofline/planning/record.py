@@ -17,7 +17,7 @@ from .relax import Relaxation, best_plans
 from .request import PlanRequest, Reason
 from .rows import Rows
 from .search import Search, counts
-from .verdict import excess, merged_points, pareto
+from .verdict import merged_points, met, pareto
 from .words import sentence
 
 SCHEMA = "roofline.plan/1"
@@ -41,6 +41,9 @@ REASON_TEXT = {
     Reason.TPOT: "TPOT above what is asked for",
     Reason.BOTH: "TTFT and TPOT above what is asked for",
 }
+
+SEARCHED = {Reason.RATE, Reason.TTFT, Reason.TPOT, Reason.BOTH}
+"""Reasons that are held against the slow end of the band where only sure plans are asked for."""
 
 NOT_MODELLED = (
     "quality: narrower formats are taken as equal to the published one",
@@ -74,6 +77,7 @@ def plan_record(found: Answer, request: dict[str, Any], command: str = "") -> di
         "candidates_evaluated": searched.evaluated,
         "candidates_pruned": searched.pruned,
         "plans": [plan_entry(plan, asked) for plan in found.plans],
+        "sure": None if found.sure is None else plan_entry(found.sure, asked),
         "by_device": _by_device(searched),
         "pareto": _pareto(searched),
         "rejected": [_rejected(searched, reason, count) for reason, count in counts(searched).items()],
@@ -109,6 +113,7 @@ def _request(asked: PlanRequest) -> dict[str, Any]:
         "pools": [str(pools) for pools in asked.pools],
         "rank": str(asked.rank),
         "top": asked.top,
+        "sure": asked.sure,
     }
 
 
@@ -226,7 +231,7 @@ def _columns(points: Rows, found: Search, on_front: Sequence[bool]) -> dict[str,
     of = [found.structures[int(i)] for i in points.structure]
     output = points.request_per_s * request.lengths.output.mean
     hourly = points.usd_per_hour / 3600.0 / output * 1e6
-    meets = (points.load < 1.0) & (excess(points, request.level) <= 1.0)
+    meets = met(points, request.level)
     return {
         "device": [structure.offer.device.name for structure in of],
         "n_devices": _whole(points.n_devices),
@@ -256,9 +261,14 @@ def _short(values: Array) -> list[float | None]:
     return [finite(float(f"{value:.4g}")) for value in values.tolist()]
 
 
+def _reason_text(found: Search, reason: Reason) -> str:
+    slow = found.request.sure and reason in SEARCHED
+    return f"{REASON_TEXT[reason]}, at the slow end of the band" if slow else REASON_TEXT[reason]
+
+
 def _rejected(found: Search, reason: Reason, count: int) -> dict[str, Any]:
     miss = nearest(found, reason)
-    entry = {"reason": str(reason), "text": REASON_TEXT[reason], "count": count, "miss": None, "nearest": None}
+    entry = {"reason": str(reason), "text": _reason_text(found, reason), "count": count, "miss": None, "nearest": None}
     if miss is None:
         return entry
     structure, row = found.structures[miss.structure], miss.row
@@ -274,9 +284,9 @@ def _rejected(found: Search, reason: Reason, count: int) -> dict[str, Any]:
             "replicas": int(row.replicas[0]),
             "max_batch_token": int(row.max_batch_token[0]),
             "max_sequence": int(row.max_sequence[0]),
-            "ttft_s": finite(float(row.ttft_s[0])),
-            "tpot_s": finite(float(row.tpot_s[0])),
-            "utilisation": float(row.load[0]),
+            "ttft_s": finite(float(row.held_ttft_s[0])),
+            "tpot_s": finite(float(row.held_tpot_s[0])),
+            "utilisation": float(row.held_load[0]),
             "usd_per_hour": finite(float(row.usd_per_hour[0])),
         }
     return entry | {"miss": miss.ratio, "nearest": shown}
@@ -291,7 +301,7 @@ def _infeasible(found: Answer) -> dict[str, Any] | None:
         return None
     return {
         "binding": str(found.reason),
-        "text": REASON_TEXT[found.reason],
+        "text": _reason_text(found.found, found.reason),
         "floor": _floor(found),
         "relaxations": [_relaxation(change, plan) for change, plan in found.changes],
     }

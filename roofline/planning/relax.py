@@ -46,7 +46,15 @@ class Relaxation:
 
 def best_plans(found: Search) -> Rows:
     """The best candidate of each structure that has one, ranked."""
-    rows = joined([verdict.best for verdict in found.verdicts])
+    return _ranked(found, joined([verdict.best for verdict in found.verdicts]))
+
+
+def sure_plans(found: Search) -> Rows:
+    """Those that hold at the slow end of their band, one of each structure that has one, ranked."""
+    return _ranked(found, joined([verdict.sure for verdict in found.verdicts]))
+
+
+def _ranked(found: Search, rows: Rows) -> Rows:
     tp = np.array([found.structures[int(i)].split.tp for i in rows.structure], dtype=np.float64)
     return rows.take(ranking(rows, found.request, tp))
 
@@ -78,7 +86,7 @@ def _slower(request: PlanRequest, find: Find) -> Iterator[Relaxation]:
         best = _first(find(replace(request, level=replace(level, **{name: FAR}), rank=rank)))
         if best is not None:
             alone = True
-            asked, needed = getattr(level, name), rounded_up(float(getattr(best.row, name)[0]))
+            asked, needed = getattr(level, name), rounded_up(float(getattr(best.row, f"held_{name}")[0]))
             flag = name.removesuffix("_s")
             text = f"--{flag} {needed:.3g}: {flag.upper()} p{level.percentile:g} of {needed:.3g} s for {asked:.3g} s"
             yield Relaxation(name, asked, needed, needed / asked, text, best)

@@ -5,12 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
+from ..deployment import Deployment, deployment
 from ..device import Device
 from ..serving.memory import KvMemory, kv_memory
 from ..serving.step import ServedModel, served_model
 from ..structs import Array
-from ..workload import AttentionKind, Parallelism, Precision, Scenario
-from .curve import Curves, LineTimes, curves, line_times
+from ..timing import StepTime
+from ..workload import AttentionKind, Parallelism, Precision, Scenario, prefill
+from .curve import Curves, LineTimes, curves, line_times, slowed
 from .floor import Floor, floor_of
 from .pools import limits_of
 from .request import Offer, PlanRequest
@@ -57,6 +59,25 @@ class Replica:
         return curves(self.served, budgets, float(max(self.request.max_sequences)), prompt, context)
 
     @cached_property
+    def where(self) -> Deployment:
+        """It with the times and bands of single steps."""
+        scenario = self.exact.memory.scenario
+        return deployment(self.request.model, self.device, self.offer.calibration, scenario)
+
+    @cached_property
+    def ends(self) -> tuple[Curves, Curves]:
+        """Its curves at the fast and the slow end of its steps' band: the wider of their kernels' and the engine's."""
+        prompt, context, budgets = workload(self.request)
+        made, band = self.curves, self.request.engine.tpot_band
+        steps = self.where.decode_step(made.batch, context), self.where.prefill_step((prefill(1.0, made.chunk),))
+        (fast, slow), (fast_chunk, slow_chunk) = map(_band, steps)
+        low, high = float(band.low), float(band.high)
+        return (
+            slowed(made, np.minimum(low, fast), np.minimum(low, fast_chunk), budgets, prompt),
+            slowed(made, np.maximum(high, slow), np.maximum(high, slow_chunk), budgets, prompt),
+        )
+
+    @cached_property
     def floor(self) -> Floor:
         """What no schedule brings it below."""
         return floor_of(self.lines, self.request, self.exact.replicas)
@@ -65,6 +86,12 @@ class Replica:
         """The KvMemory of each candidate."""
         scenario = self.exact.memory.scenario
         return kv_memory(self.request.model, self.device, scenario, limits_of(self.request, candidates))
+
+
+def _band(step: StepTime) -> tuple[Array, Array]:
+    """The ends of the kernels' band of steps as shares of their times."""
+    fast, slow = (end.sum(axis=-1) / step.stage_s.sum(axis=-1) for end in step.stage_band_s)
+    return fast, slow
 
 
 def replica_of(structure: Structure, request: PlanRequest, last: Replica | None = None) -> Replica:

@@ -82,7 +82,8 @@ class PlanRequest:
     """A whole question. `rates`: requests per second, usually one; `arrival_cv2` as in serving.traffic.OpenLoop.
 
     `least_devices`, `max_devices`: devices of a plan, all pools and replicas together. `fill`: only as many replicas as
-    `max_devices` allows. `max_sequences` and `max_batch_tokens`: engine limits to try. `top`: plans to keep.
+    `max_devices` allows. `max_sequences` and `max_batch_tokens`: engine limits to try. `top`: plans to keep. `sure`:
+    the service level is held against the slow end of each candidate's band, not against its prediction.
     """
 
     model: Model
@@ -100,6 +101,7 @@ class PlanRequest:
     top: int
     least_devices: int = 1
     fill: bool = False
+    sure: bool = False
 
 
 def check_request(request: PlanRequest) -> None:

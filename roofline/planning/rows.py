@@ -16,7 +16,9 @@ class Rows:
     """One entry a candidate, every column of the same length.
 
     `structure`: its position among the structures of the search. `ttft_s` and `tpot_s` at the percentile of the service
-    level. `load`: rate over the rate at which it saturates. Infinite times where it is 1 or more.
+    level. `load`: rate over the rate at which it saturates. Infinite times where it is 1 or more. `held_ttft_s`,
+    `held_tpot_s`, `held_load`: what is held against the service level: the same, or those at the slow end of the band
+    where only sure plans are asked for.
     """
 
     structure: Array
@@ -33,6 +35,9 @@ class Rows:
     load: Array
     usd_per_hour: Array
     joule_per_token: Array
+    held_ttft_s: Array
+    held_tpot_s: Array
+    held_load: Array
 
     @property
     def size(self) -> int:

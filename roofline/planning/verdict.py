@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..structs import Array
 from .request import PlanRequest, Rank, Reason, ServiceLevel
-from .rows import Rows, front, joined
+from .rows import Rows, empty, front, joined
 
 EQUAL = 1e-9
 """Relative difference below which two values of a ranking are a tie: sums of floats in another order differ by less."""
@@ -29,7 +29,8 @@ class Miss:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """All that is kept of one structure. `best`: none or one candidate. `points`: for the Pareto plot, at most two for
-    each number of devices, the one that serves a user fastest and the one with most headroom.
+    each number of devices, the one that serves a user fastest and the one with most headroom. `sure`: none, or the best
+    found that holds at the slow end of its band too.
     """
 
     evaluated: int
@@ -38,17 +39,20 @@ class Verdict:
     misses: Mapping[Reason, Miss]
     best: Rows
     points: Rows
+    sure: Rows
 
 
 def excess(rows: Rows, level: ServiceLevel) -> Array:
-    """The larger of TTFT and TPOT over what is allowed: at most 1 where the level is met. Shape (candidates,)."""
-    return np.maximum(rows.ttft_s / level.ttft_s, rows.tpot_s / level.tpot_s)
+    """The larger of TTFT and TPOT, as held against the level, over what is allowed: at most 1 where it is met. Shape
+    (candidates,).
+    """
+    return np.maximum(rows.held_ttft_s / level.ttft_s, rows.held_tpot_s / level.tpot_s)
 
 
 def reasons(rows: Rows, level: ServiceLevel) -> dict[Reason, NDArray[np.bool_]]:
     """Which candidates fall out for what; each for one reason."""
-    stable = rows.load < 1.0
-    late, slow = rows.ttft_s > level.ttft_s, rows.tpot_s > level.tpot_s
+    stable = rows.held_load < 1.0
+    late, slow = rows.held_ttft_s > level.ttft_s, rows.held_tpot_s > level.tpot_s
     return {
         Reason.RATE: ~stable,
         Reason.TTFT: stable & late & ~slow,
@@ -69,9 +73,9 @@ def metric(rows: Rows, request: PlanRequest) -> Array:
         case Rank.LATENCY:
             return rows.mean_ttft_s + (request.lengths.output.mean - 1.0) * rows.mean_tpot_s
         case Rank.TTFT:
-            return rows.ttft_s
+            return rows.held_ttft_s
         case Rank.TPOT:
-            return rows.tpot_s
+            return rows.held_tpot_s
         case Rank.HEADROOM:
             return excess(rows, request.level)
         case Rank.RATE:
@@ -99,7 +103,7 @@ def verdict(
 ) -> Verdict:
     """The Verdict on the evaluated candidates of one structure; `counts` and `ruled_out`: those ruled out before."""
     out = reasons(rows, request.level)
-    over = np.where(rows.load < 1.0, excess(rows, request.level), rows.load)
+    over = np.where(rows.held_load < 1.0, excess(rows, request.level), rows.held_load)
     misses = dict(ruled_out)
     for reason, mask in out.items():
         if mask.any():
@@ -108,15 +112,26 @@ def verdict(
             misses[reason] = Miss(float(over[nearest]), int(rows.structure[nearest]), rows.row(nearest))
     fine = rows.take(~np.logical_or.reduce(list(out.values())))
     found = {reason: int(mask.sum()) for reason, mask in out.items() if mask.any()}
-    order = ranking(fine, request, np.full(fine.size, tp))
+    best = first(fine, request, tp)
     return Verdict(
         evaluated=rows.size,
         pruned=sum(counts.values()),
         counts={**counts, **found},
         misses=misses,
-        best=fine.take(order[:1]),
+        best=best,
         points=_points(rows, request),
+        sure=best if request.sure else empty(),
     )
+
+
+def first(rows: Rows, request: PlanRequest, tp: float) -> Rows:
+    """The best of `rows`, all of one structure with `tp` tensor-parallel ranks; none of none."""
+    return rows.take(ranking(rows, request, np.full(rows.size, tp))[:1])
+
+
+def met(rows: Rows, level: ServiceLevel) -> NDArray[np.bool_]:
+    """Which candidates meet the level. Shape (candidates,)."""
+    return (rows.held_load < 1.0) & (excess(rows, level) <= 1.0)
 
 
 def _points(rows: Rows, request: PlanRequest) -> Rows:
@@ -127,8 +142,8 @@ def _points(rows: Rows, request: PlanRequest) -> Rows:
     kept = []
     for value in (stable.mean_tpot_s, excess(stable, request.level)):
         order = np.lexsort((value, stable.n_devices))
-        first = np.diff(stable.n_devices[order], prepend=-1.0) > 0.0
-        kept.append(order[first])
+        starts = np.diff(stable.n_devices[order], prepend=-1.0) > 0.0
+        kept.append(order[starts])
     return stable.take(np.array(sorted(set(np.concatenate(kept).tolist())), dtype=np.intp))
 
 

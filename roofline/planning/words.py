@@ -24,7 +24,7 @@ def pools_text(plan: Record) -> str:
 def sentence(record: Record) -> str:
     """The answer of a plan record. Errors: none; a record without plans says what binds."""
     if record["plans"]:
-        return _buy(record["plans"][0], record["request"])
+        return f"{_buy(record['plans'][0], record['request'])}{_surer(record)}"
     found = record["infeasible"]
     asked = record["request"]
     told = f"No plan of up to {asked['max_devices']} devices meets this; what binds: {found['text']}."
@@ -33,12 +33,36 @@ def sentence(record: Record) -> str:
     return told
 
 
-def _buy(plan: Record, asked: Record) -> str:
+RANKED = {"usd": "cheapest", "devices": "smallest", "energy": "most frugal", "latency": "quickest"}
+"""The best plan, by what plans are ranked by."""
+
+
+def _surer(record: Record) -> str:
+    """The best plan found that holds at the slow end of its band, where the best of all does not."""
+    if record["plans"][0]["robust"]:
+        return ""
+    plan, best = record["sure"], RANKED[record["request"]["rank"]]
+    if plan is None:
+        return (
+            " None of the plans examined holds there too; --sure searches every configuration at the slow end, and "
+            "says what would help where none holds."
+        )
+    told = f"{plan['n_devices']} x {plan['device_title']} ({_each(plan)})"
+    cost = "" if plan["usd_per_hour"] is None else f", ${plan['usd_per_hour']:,.4g} per hour"
+    return f" The {best} found that holds there too: {told}{cost} (--sure ranks only such plans)."
+
+
+def _each(plan: Record) -> str:
+    """How a plan uses its devices, and in which formats."""
     split = split_text(plan["parallelism"])
     if plan["prefill_replicas"]:
         each = f"{plan['prefill_replicas']} replicas prefill, {plan['replicas']} decode, each {split}"
     else:
         each = f"{plan['replicas']} replicas of {split}" if plan["replicas"] > 1 else f"one replica: {split}"
+    return f"{each}, weights {plan['precision']['weights']}, KV {plan['precision']['kv']}"
+
+
+def _buy(plan: Record, asked: Record) -> str:
     cost = (
         "no price known"
         if plan["usd_per_hour"] is None
@@ -47,9 +71,8 @@ def _buy(plan: Record, asked: Record) -> str:
     )
     spare = plan["headroom"][plan["limit"]]
     return (
-        f"{plan['n_devices']} x {plan['device_title']} ({each}, weights {plan['precision']['weights']}, KV "
-        f"{plan['precision']['kv']}): {cost}. {LIMITS[plan['limit']]} limits it, with {spare:.0%} to spare; decode is "
-        f"{plan['bound']}-bound. {_sure(plan, asked)}"
+        f"{plan['n_devices']} x {plan['device_title']} ({_each(plan)}): {cost}. {LIMITS[plan['limit']]} limits it, "
+        f"with {spare:.0%} to spare; decode is {plan['bound']}-bound. {_sure(plan, asked)}"
     )
 
 

@@ -57,4 +57,6 @@ def rows(**columns: list[float]) -> Rows:
     """Candidates with these columns; the others are those of a stable, quick plan on one device."""
     size = len(next(iter(columns.values())))
     usual = dict.fromkeys(COLUMNS, 1.0) | {"structure": 0.0, "ttft_s": 0.05, "tpot_s": 0.005, "load": 0.5}
-    return Rows(*(np.array(columns.get(name, [usual[name]] * size), dtype=np.float64) for name in COLUMNS))
+    filled = {name: columns.get(name, [value] * size) for name, value in usual.items()}
+    filled |= {f"held_{name}": filled[name] for name in ("ttft_s", "tpot_s", "load")}
+    return Rows(*(np.array(filled[name], dtype=np.float64) for name in COLUMNS))

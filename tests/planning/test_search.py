@@ -250,3 +250,37 @@ def test_numbers_are_rounded_up_so_that_asking_again_is_feasible():
 def test_numbers_that_mean_nothing_are_refused(change, said):
     with pytest.raises(RooflineError, match=said):
         search(request(**change))
+
+
+def test_the_cheapest_sure_plan_is_named_and_is_what_a_sure_search_finds():
+    # steps three times slower at the slow end: one device that serves the rate at 60 % as predicted would saturate
+    wide = replace(ENGINE, tpot_band=replace(ENGINE.tpot_band, high=3.0))
+    level = ServiceLevel(1.0, 0.1, 95.0)
+    rate = 0.6 * _saturation(request(engine=wide, level=level))
+    asked = request(engine=wide, level=level, rates=(rate,), max_devices=4)
+    usual, sure = answer(asked), answer(replace(asked, sure=True))
+    best = usual.plans[0]
+    assert best.row.n_devices == 1.0 and not best.robust
+    assert usual.sure is not None and usual.sure.robust
+    assert sure.plans[0].robust and all(plan.robust for plan in sure.plans)
+    assert usual.sure.row.n_devices == sure.plans[0].row.n_devices == 2.0  # 0.6 * 3 / 2 < 1 < 0.6 * 3
+    held = sure.plans[0]
+    assert held.ttft_ends[1] == pytest.approx(held.row.held_ttft_s[0])
+    assert held.tpot_ends[1] == pytest.approx(held.row.held_tpot_s[0])
+
+
+def _saturation(asked):
+    (best,) = answer(replace(asked, max_devices=1)).plans
+    return float(best.state.saturation_request_per_s[0])
+
+
+def test_a_sure_relaxation_is_feasible_when_asked_for_again():
+    wide = replace(ENGINE, tpot_band=replace(ENGINE.tpot_band, high=3.0))
+    usual = answer(request(engine=wide)).plans[0]
+    level = ServiceLevel(float(usual.row.ttft_s[0]) * 1.05, 0.01, 95.0)
+    asked = request(engine=wide, level=level, sure=True, max_devices=1)
+    told = answer(asked)
+    assert not told.plans
+    change = next(change for change, _ in told.changes if change.change == "ttft_s")
+    again = replace(asked, level=replace(level, ttft_s=change.after))
+    assert answer(again).plans[0].robust
