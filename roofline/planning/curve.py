@@ -2,8 +2,9 @@
 
 A search asks for steps with the same prompts and contexts again and again; only the batch differs. So the exact times
 of kernels are taken once, on grids of row counts 3 % apart, and those of steps on a grid of batches, whole numbers up
-to 16 and then 6 % apart; they are read linearly in between. A curve of steps never falls: where a tile pattern makes a
-larger batch faster, an engine may pad a smaller one.
+to 16 and then 6 % apart; they are read linearly in between. Both grids hold either side of the multiples at which tiles
+of matrix products end: times jump there, and token budgets and limits of sequences lie just there. A curve of steps
+never falls: where a tile pattern makes a larger batch faster, an engine may pad a smaller one.
 """
 
 from dataclasses import dataclass, replace
@@ -38,6 +39,20 @@ NOTHING = np.zeros(())
 
 ROWS_DENSE, ROWS_RATIO = 64, 1.03
 """Whole numbers of rows that are all on the grid, and the ratio of neighbours beyond."""
+
+
+EDGES = ((512.0, 16.0), (2048.0, 64.0), (np.inf, 256.0))
+"""Up to how many rows both sides of the multiples of what are on a grid."""
+
+
+def _with_edges(rows: Array) -> Array:
+    """A grid of whole numbers and both sides of the multiples in EDGES within it."""
+    most, parts, start = float(rows[-1]), [rows], 0.0
+    for end, step in EDGES:
+        ends = np.arange(start + step, min(end, most) + 1.0, step)
+        parts += [ends, ends[ends < most] + 1.0]
+        start = end
+    return np.unique(np.concatenate(parts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +129,7 @@ def _prefill_line(times: KernelTimes, largest: float, prompt: float, context: fl
 
 def line_times(times: KernelTimes, most: float, largest: float, prompt: float, context: float) -> LineTimes:
     """The LineTimes of `times` for steps of up to `most` rows and `largest` sequences."""
-    rows = whole_numbers(most, ROWS_DENSE, ROWS_RATIO)
+    rows = _with_edges(whole_numbers(most, ROWS_DENSE, ROWS_RATIO))
     batch = _batches(largest)
     return LineTimes(
         body_line=_line(times.body(rows), rows),
@@ -129,14 +144,14 @@ def line_times(times: KernelTimes, most: float, largest: float, prompt: float, c
 
 def _batches(largest: float) -> Array:
     """The grid of batches."""
-    return whole_numbers(np.ceil(largest * AHEAD) + 1.0, DENSE, RATIO)
+    return _with_edges(whole_numbers(np.ceil(largest * AHEAD) + 1.0, DENSE, RATIO))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
     """Seconds of steps of one replica. `batch` and `chunk`: the grids; `place`: index into `batch` below each whole
     number. `decode_s`, `host_s`: shape (batches,); `added_s`: what a chunk adds to a step, shape (budgets, batches);
-    `alone_s`: a step of one chunk alone, shape (chunks,).
+    `alone_s`: a step of one chunk alone, shape (chunks,); `group_s`: a step of several whole prompts, shape (groups,).
     """
 
     batch: Array
@@ -147,6 +162,8 @@ class Curves:
     added_s: Array
     chunk: Array
     alone_s: Array
+    group: Array
+    group_s: Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,8 +200,10 @@ class CurvedModel(ServedModel):
         return _parts(_between(curves.decode_s, at, share) + added_s - host_s, host_s)
 
     def prefill_step_s(self, token: Number, context: Number = 0.0, sequence: Number = 1.0) -> StepParts:
-        """A chunk of `token` tokens alone."""
-        return _parts(np.asarray(np.interp(token, self.curves.chunk, self.curves.alone_s)), NOTHING)
+        """A chunk of `token` tokens alone, or `sequence` whole prompts together."""
+        curves = self.curves
+        one, several = np.interp(token, curves.chunk, curves.alone_s), np.interp(sequence, curves.group, curves.group_s)
+        return _parts(np.where(np.asarray(sequence) > 1.0, several, one), NOTHING)
 
     def _placed(self, sequence: Number) -> tuple[Array, Array]:
         """The grid point below each batch, and how far it is to the next."""
@@ -205,9 +224,12 @@ def _parts(kernel_s: Array, host_s: Array) -> StepParts:
     return StepParts(kernel_s, NOTHING, NOTHING, NOTHING, host_s)
 
 
-def curves(served: ServedModel, budgets: Array, largest: float, prompt: float, context: float) -> Curves:
+def curves(
+    exact: ServedModel, served: ServedModel, budgets: Array, largest: float, prompt: float, context: float
+) -> Curves:
     """The Curves of `served` for batches up to `largest`, prompts of `prompt` tokens and `context` cached tokens.
 
+    `exact`: the same, with times of prompts together.
     `budgets`: token budgets of a step. A chunk is what the budget leaves beside the batch, or the whole prompt.
     """
     batch = _batches(largest)
@@ -219,10 +241,14 @@ def curves(served: ServedModel, budgets: Array, largest: float, prompt: float, c
     mixed_s = served.mixed_step_s(
         chunk, 0.5 * (prompt - chunk), 1.0, np.broadcast_to(batch, chunk.shape), context
     ).total_s
-    whole_s = np.maximum.accumulate(chunks * np.maximum(mixed_s - decode.total_s, 0.0), axis=-1)
+    # a prompt beside decodes never gets faster with their number, though what it adds to their steps may: of a mixture
+    # of experts, the decodes have read the weights already
+    added_s = chunks * np.maximum(mixed_s - decode.total_s, 0.0)
+    whole_s = np.maximum.accumulate(chunks * decode_s + added_s, axis=-1) - chunks * decode_s
     least, most = float(chunk.min()), prompt
     sizes = np.geomspace(least, most, int(np.log(most / least) / np.log(CHUNK_RATIO)) + 2)
     alone = served.prefill_step_s(sizes, 0.5 * (prompt - sizes))
+    group = whole_numbers(max(np.floor(float(budgets.max()) / prompt), 2.0), DENSE, RATIO)
     place = np.searchsorted(batch, np.arange(batch[-1] + 1.0), side="right") - 1
     return Curves(
         batch=batch,
@@ -233,6 +259,8 @@ def curves(served: ServedModel, budgets: Array, largest: float, prompt: float, c
         added_s=whole_s / chunks,
         chunk=sizes,
         alone_s=np.maximum.accumulate(alone.total_s),
+        group=group,
+        group_s=np.maximum.accumulate(exact.prefill_step_s(prompt, 0.0, group).total_s),
     )
 
 
@@ -247,6 +275,7 @@ def slowed(made: Curves, decode: Array, chunk: Array, budgets: Array, prompt: fl
         host_s=made.host_s * decode,
         added_s=made.added_s * np.interp(size, made.chunk, chunk),
         alone_s=np.maximum.accumulate(made.alone_s * chunk),
+        group_s=made.group_s * chunk[-1],
     )
 
 

@@ -56,7 +56,7 @@ class Replica:
     def curves(self) -> Curves:
         """Its steps over the running batch."""
         prompt, context, budgets = workload(self.request)
-        return curves(self.served, budgets, float(max(self.request.max_sequences)), prompt, context)
+        return curves(self.exact, self.served, budgets, float(max(self.request.max_sequences)), prompt, context)
 
     @cached_property
     def where(self) -> Deployment:

@@ -15,6 +15,11 @@ from .engine import Engine
 from .memory import KvMemory, kv_memory
 from .source import ALL_REDUCE, ATTENTION, GEMM, OTHER, KernelTimes, modelled_times, tabulated_times
 
+ROUNDING = 1e-12
+"""Share of a step's rows that is rounding: a chunk and the decodes beside it fill a token budget exactly, and a sum a
+bit above it would start another row of tiles (up to a tenth of a step's time).
+"""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StepParts:
@@ -85,7 +90,8 @@ class ServedModel:
         def scaled_rows(pair: Array) -> Array:
             return _scaled(pair, row_scale)
 
-        body = scaled_rows(self.times.body(rows + part)) - scaled_rows(self.times.body(one)) * has_decode
+        together = (rows + part) * (1.0 - ROUNDING)
+        body = scaled_rows(self.times.body(together)) - scaled_rows(self.times.body(one)) * has_decode
         head = scaled_rows(self.times.head(prefill_sequence + part)) - scaled_rows(self.times.head(one)) * has_decode
         pair = self.times.prefill_attention(
             np.maximum(prefill_sequence, 1.0), np.maximum(prefill_token, 1.0), prefill_context, part, decode_context

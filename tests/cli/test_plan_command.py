@@ -212,3 +212,36 @@ def test_planning_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"dask", "distributed", "torch", "plotly", "pandas", "pyarrow", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "rate", "words"),
+    [
+        ("llama-3.1-70b", "h200-sxm", 1.25, ["--max-batch-tokens", "2048"]),
+        ("mixtral-8x7b", "h100-sxm", 10.0, ["--max-batch-tokens", "8192"]),
+        ("llama-3.1-8b", "a100-sxm-80gb", 20.0, ["--max-batch-tokens", "16384", "--pools", "disaggregated"]),
+    ],
+)
+def test_predict_says_the_same_of_the_plan_that_wins(model, device, rate, words, capsys):
+    ask = ["plan", model, "--devices", device, "--rate", str(rate), "--ttft", "1.5", "--tpot", "0.06"]
+    assert run([*ask, *words, "--max-devices", "6", "--max-sequences", "256", "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["plans"][0]
+    split, formats, first = best["parallelism"], best["precision"], best["prefill_replicas"]
+    if first:
+        count, asked = best["n_devices"], ["--rate", str(rate), "--disaggregated", f"{first}P{best['replicas']}D"]
+    else:
+        count, asked = best["n_devices"] // best["replicas"], ["--rate", str(rate / best["replicas"])]
+        asked += ["--ep", str(split["ep"]), "--dp", str(split["dp"])]
+    for flag in ("tp", "pp"):
+        asked += [f"--{flag}", str(split[flag])]
+    for flag in ("weights", "activations", "kv"):
+        asked += [f"--{flag}", formats[flag]]
+    asked += ["--max-sequences", "256", "--max-batch-tokens", words[1], "--json"]
+    assert run(["predict", model, f"{device}:{count}", *asked]) == 0
+    served = json.loads(capsys.readouterr().out)["serving"]
+    for name in ("ttft_s", "tpot_s"):
+        for level in ("mean", "p50", "p95", "p99"):
+            assert best[name][level] == pytest.approx(served[name][level], rel=0.01)
+    assert best["utilisation"] == pytest.approx(served["utilisation"], rel=0.01)
+    together = 1 if first else best["replicas"]
+    assert best["saturation_request_per_s"] == pytest.approx(together * served["saturation_request_per_s"], rel=0.01)

@@ -8,7 +8,7 @@ import pytest
 from roofline.footprint import weight_byte
 from roofline.planning.curve import LineTimes, line_times
 from roofline.planning.evaluate import at_percentile, evaluate, judge
-from roofline.planning.pools import steady, transfer_s
+from roofline.planning.pools import steady
 from roofline.planning.replica import replica_of
 from roofline.planning.request import Pools, Reason, ServiceLevel
 from roofline.planning.space import grid, structures
@@ -158,7 +158,6 @@ def test_two_pools_by_hand():
     asked = request(rates=(2000.0,), pools=(Pools.DISAGGREGATED,), max_devices=2, level=ServiceLevel(1.0, 1.0, 95.0))
     structure = only(asked)
     # 256 tokens · 4 layers · 2 · 4 heads · 16 · 2 B, over 25 GB/s at 75 %, and 5 us
-    assert transfer_s(structure, asked) == pytest.approx(5e-6 + 256 * 4 * 2 * 4 * 16 * 2 / (25e9 * 0.75))
     replica, candidates = replica_of(structure, asked), grid(structure, asked)
     made, memory = replica.curves, replica.memory(candidates)
     state = steady(structure, candidates, asked, replica.served, made, memory.byte)
