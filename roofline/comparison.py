@@ -35,6 +35,8 @@ def compare(model: str | Path | LoadedModel, devices: Sequence[str], **settings:
     """
     if not 1 <= len(devices) <= LARGEST:
         raise RooflineError(f"devices: {len(devices)} were given. Accepted: 1 to {LARGEST}.")
+    if not all(devices):
+        raise RooflineError("devices: an empty name is given. Accepted: names with commas between them.")
     twice = next((name for i, name in enumerate(devices) if name in devices[:i]), None)
     if twice is not None:
         raise RooflineError(f"devices: {clip(twice)} is given twice. Give each device once, or another number of it.")

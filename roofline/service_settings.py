@@ -9,6 +9,7 @@ from .errors import RooflineError, clip
 from .io.profiles import Target
 
 if TYPE_CHECKING:
+    from .model import Model
     from .serving.deployed import Asked
 
 SETTINGS = (
@@ -71,8 +72,11 @@ def pools_of(text: str) -> tuple[int, int]:
     return pools
 
 
-def number(field: str, value: object, *, low: float = 0.0, high: float = LARGEST, whole: bool = False) -> float:
-    """`value` as a number in (0, high], or from `low` on where that is above 0; whole where asked.
+def number(
+    field: str, value: object, *, low: float = 0.0, high: float = LARGEST, whole: bool = False, zero: bool = False
+) -> float:
+    """`value` as a number in (0, high], or from `low` on where that is above 0; whole where asked. `zero`: the caller
+    takes 0 too, which the error says.
 
     Errors: RooflineError naming the field, the value and what is accepted.
     """
@@ -81,8 +85,8 @@ def number(field: str, value: object, *, low: float = 0.0, high: float = LARGEST
     except ValueError:
         found = float("nan")
     if not (isfinite(found) and 0.0 < found <= high and found >= low and not (whole and found % 1.0)):
-        least = f"from {low:g}" if low else "above 0"
-        most = f" up to {high:g}" if high < LARGEST else " on" if low else ""
+        least = f"from {low:g}" if low or zero else "above 0"
+        most = f" up to {high:g}" if high < LARGEST or found > high else " on" if low else ""
         raise RooflineError(
             f"{field}: {clip(str(value))} is not accepted. Accepted: {'whole ' if whole else ''}numbers {least}{most}."
         )
@@ -105,13 +109,14 @@ def asked_of(settings: Mapping[str, Any], target: Target) -> "Asked":
     def share(name: str) -> float:
         value = settings.get(name)
         nothing = value is None or str(value).strip() in ("0", "0.0", "0.00")
-        return 0.0 if nothing else number(name.replace("_", "-"), value, high=0.999)
+        return 0.0 if nothing else number(name.replace("_", "-"), value, high=0.999, zero=True)
 
     def variation(name: str, otherwise: float) -> float:
         value = settings.get(name)
         if value is None:
             return otherwise
-        return 0.0 if str(value).strip() in ("0", "0.0") else number(name.replace("_", "-"), value, high=20.0)
+        nothing = str(value).strip() in ("0", "0.0")
+        return 0.0 if nothing else number(name.replace("_", "-"), value, high=20.0, zero=True)
 
     engine = load_engine(settings.get("engine") or DEFAULT_ENGINE)
     limited = with_limits(
@@ -132,8 +137,15 @@ def asked_of(settings: Mapping[str, Any], target: Target) -> "Asked":
         pools=None if pools is None else pools_of(str(pools)),
         draft_token=read("draft_tokens", 0.0, low=1.0, high=64.0, whole=True) or 0.0,
         acceptance=share("acceptance"),
-        draft=None if draft is None else load_model(str(draft)).model,
+        draft=None if draft is None else _drafting(load_model(str(draft)).model),
     )
+
+
+def _drafting(model: "Model") -> "Model":
+    """`model`. Errors: RooflineError where it generates no tokens."""
+    if not model.causal:
+        raise RooflineError(f"draft: {model.name} is an encoder and generates no tokens. Give a model that does.")
+    return model
 
 
 def backend_of(asked: "Asked", target: Target, backend: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .scenario import NAMES, NUMBERS, Request, request
+from .scenario import NAMES, NUMBERS, Request, request, traffic_of_file
 
 
 def _number(text: str) -> Any:
@@ -55,7 +55,9 @@ def _options(
     """The parameters of a command that takes a scenario."""
 
 
-_DEPLOYMENT = ("model", "device", "tp", "pp", "ep", "dp", "weights", "activations", "kv", "attention", "backend")
+_DEPLOYMENT = (
+    *("model", "device", "tp", "pp", "ep", "dp", "weights", "activations", "kv", "attention", "backend", "scenario"),
+)
 """The options that say what runs where, without what is asked of it."""
 
 
@@ -69,6 +71,10 @@ def takes_deployment(command: Callable[..., None]) -> Callable[..., None]:
     return _taking(command, _DEPLOYMENT)
 
 
+RENAMED = {"simulate": {"cv": "arrival_cv"}}
+"""Settings of a scenario file that a command's parameter has another name for."""
+
+
 def _taking(command: Callable[..., None], names: tuple[str, ...]) -> Callable[..., None]:
     shared = {name: entry for name, entry in inspect.signature(_options).parameters.items() if name in names}
     own = inspect.signature(command, eval_str=True).parameters
@@ -78,7 +84,9 @@ def _taking(command: Callable[..., None], names: tuple[str, ...]) -> Callable[..
         settings = {name: given.pop(name) for name in shared}
         model, device, scenario = (settings.pop(name, None) for name in ("model", "device", "scenario"))
         asked: Request = request(model, device, settings, scenario)
-        command(asked=asked, **given)
+        name = command.__name__.removesuffix("_command")
+        traffic = traffic_of_file(scenario, given, RENAMED.get(name, {}), name)
+        command(asked=asked, **given | traffic)
 
     parameters = [
         entry.replace(kind=inspect.Parameter.KEYWORD_ONLY)

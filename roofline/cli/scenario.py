@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RooflineError, clip, unknown
+from ..service_settings import SETTINGS
 
 NUMBERS = {"batch": 32, "input": 2048, "output": 256, "tp": None, "pp": 1, "ep": 1, "dp": 1}
 """Numeric settings and their defaults; each takes a list. `tp` None: the devices that pp and dp leave."""
@@ -61,7 +62,8 @@ def parse_numbers(field: str, text: object) -> tuple[int, ...]:
 
 
 def read_scenario(path: Path) -> dict[str, Any]:
-    """The settings of a scenario file: a flat TOML table with the names of the flags, and `model` and `device`.
+    """The settings of a scenario file: a flat TOML table with the names of the flags (`-` or `_`), those of traffic
+    too, and `model` and `device`.
 
     Errors: RooflineError for a missing or broken file, or a key that is not a setting.
     """
@@ -73,10 +75,37 @@ def read_scenario(path: Path) -> dict[str, Any]:
         raise RooflineError(f"scenario: cannot read {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RooflineError(f"scenario: {path} is not valid TOML: {error}.") from None
+    known = ("model", "device", *NUMBERS, *NAMES, *SETTINGS)
     for key in table:
-        if key not in {"model", "device", *NUMBERS, *NAMES}:
-            raise unknown(f"scenario {path}", key, ["model", "device", *NUMBERS, *NAMES])
-    return table
+        if key.replace("-", "_") not in known:
+            raise unknown(f"scenario {path}", key, known)
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def traffic_of_file(
+    scenario: Path | None, flags: Mapping[str, Any], renamed: Mapping[str, str], command: str
+) -> dict[str, str]:
+    """What a scenario file says of the traffic that `command` takes, by the names of its parameters, where `flags`
+    (by those names, None: not given) say nothing. `renamed`: parameters that go by another name than the setting.
+
+    A rate or a concurrency given as a flag replaces the traffic of the file, whichever kind that is.
+    Errors: RooflineError where the file has a setting of traffic that the command does not take.
+    """
+    table = read_scenario(scenario) if scenario else {}
+    told: dict[str, str] = {}
+    replaced = any(flags.get(name) is not None for name in ("rate", "concurrency"))
+    for key in SETTINGS:
+        name = renamed.get(key, key)
+        if key not in table:
+            continue
+        if name not in flags:
+            raise RooflineError(
+                f"scenario {scenario}: {key} is of no use here: `roofline {command}` does not take it. Leave it out, "
+                "or ask predict, sensitivity or simulate."
+            )
+        if flags[name] is None and not (replaced and key in ("rate", "concurrency", "cv")):
+            told[name] = str(table[key])
+    return told
 
 
 def request(model: str | None, device: str | None, flags: Mapping[str, str | None], scenario: Path | None) -> Request:

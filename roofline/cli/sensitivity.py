@@ -100,7 +100,7 @@ def analysed(
         settings |= {"backend": backend_of(wanted, target, settings["backend"])}
     case = case_of(loaded, asked.device, **settings)
     prediction = predict_case(case)
-    tried = devices.split(",") if devices else other_devices(case)
+    tried = other_devices(case) if devices is None else _devices(devices)
     room = prediction.capacity.max_batch if wanted is None else 0
     options = list(alternatives(loaded, target, settings, case, room, tried))
     if wanted is not None:
@@ -123,6 +123,14 @@ def analysed(
         objective,
         command,
     )
+
+
+def _devices(text: str) -> list[str]:
+    """The devices of a list. Errors: RooflineError for one that is not known."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        load_target(name)
+    return names
 
 
 def _objective(by: str, base: Mapping[str, float | None]) -> Figure:

@@ -23,7 +23,14 @@ def simulate_command(
     asked: Request,
     rate: Annotated[str | None, _option("Requests per second, in an open loop.", "X")] = None,
     arrival_cv: Annotated[
-        str | None, _option("With --rate: variability of the time between arrivals; 0 a clock, 1 Poisson [1].", "X")
+        str | None,
+        typer.Option(
+            "--arrival-cv",
+            "--cv",
+            help="With --rate: variability of the time between arrivals; 0 a clock, 1 Poisson [1].",
+            show_default=False,
+            metavar="X",
+        ),
     ] = None,
     concurrency: Annotated[str | None, _option("Requests in flight, in a closed loop.", "N")] = None,
     trace: Annotated[
@@ -33,7 +40,7 @@ def simulate_command(
     requests: Annotated[str | None, _option("How many [1000, or all of the trace].", "N")] = None,
     input: Annotated[str | None, _option("Prompt tokens: N, lognormal:MEAN:CV, or a trace [2048].", "LENGTH")] = None,
     output: Annotated[str | None, _option("Generated tokens: the same forms [256].", "LENGTH")] = None,
-    engine: Annotated[str, _option("vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")] = "vllm",
+    engine: Annotated[str | None, _option("vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")] = None,
     max_batch_tokens: Annotated[str | None, _option("Token budget of a step [the engine's].", "N")] = None,
     max_sequences: Annotated[str | None, _option("Sequences that run at once [the engine's].", "N")] = None,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
@@ -43,14 +50,21 @@ def simulate_command(
     html: Annotated[Path | None, typer.Option(help="Write the simulation as one HTML page.")] = None,
 ) -> None:
     """Simulate MODEL on DEVICE serving requests one by one: queueing, batching, preemption, each request's times."""
+    from ..io.engines import DEFAULT_ENGINE
     from ..io.files import write_text
     from ..report.simulation_record import requests_table, simulation_record, steps_table
     from ..serving.replay import replay
     from .screen_simulation import simulation_screen
 
     check_files(csv=csv, steps=steps, html=html)
-    workload = _workload(rate, arrival_cv, concurrency, trace, requests, input, output, seed)
-    case, served = _served(asked, engine, max_batch_tokens, max_sequences)
+    case, served = _served(asked, engine or DEFAULT_ENGINE, max_batch_tokens, max_sequences)
+    lengths = {"input": input, "output": output}
+    if trace is None:
+        lengths = {name: text or str(asked.numbers[name][0]) for name, text in lengths.items()}
+    most = case.model.max_context
+    workload = _workload(
+        rate, arrival_cv, concurrency, trace, requests, lengths["input"], lengths["output"], seed, most
+    )
     with _progress() as told:
         found = replay(served, workload, progress=told)
     command = called()
@@ -80,8 +94,12 @@ def _workload(
     input: str | None,
     output: str | None,
     seed: int,
+    most: float,
 ) -> Any:
-    """The Workload that the options make. Errors: RooflineError where they contradict each other or none says what."""
+    """The Workload that the options make, of requests of up to `most` tokens on average.
+
+    Errors: RooflineError where they contradict each other or none says what.
+    """
     from ..io.traces import is_request_log, read_request_log, read_trace
     from ..serving.lengths import Lengths
     from ..serving.replay import Drawn, Traced
@@ -107,7 +125,14 @@ def _workload(
         found = read_request_log(trace).trace if is_request_log(trace) else read_trace(trace)
         return Traced(found, traffic, count, seed)
     assert traffic is not None
-    lengths = Lengths(parse_length("input", input or "2048"), parse_length("output", output or "256"))
+    assert input is not None and output is not None
+    lengths = Lengths(parse_length("input", input), parse_length("output", output))
+    mean = float(lengths.prompt.mean + lengths.output.mean)
+    if mean > most:
+        raise RooflineError(
+            f"input + output: {mean:.0f} tokens exceed the {most:.0f} that the model was made for. Accepted: up to "
+            f"{most:.0f}; shorten --input or --output."
+        )
     return Drawn(traffic, lengths, count or 1000, seed)
 
 
@@ -119,6 +144,7 @@ def _served(asked: Request, engine: str, max_batch_tokens: str | None, max_seque
     if several:
         raise RooflineError(f"{several[0]}: a simulation is of one deployment. Give one number.")
     given: dict[str, Any] = {field: values[0] for field, values in asked.numbers.items()} | dict(asked.names)
+    given |= {"batch": 1, "input": 1, "output": 1}  # requests bring their own lengths
 
     def limit(field: str, text: str | None) -> float | None:
         return None if text is None else number(field, text, low=1.0, whole=True)

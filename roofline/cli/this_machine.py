@@ -34,12 +34,14 @@ def this_machine(
     """
     from ..io.datasets.own import write
     from ..io.files import write_text
-    from ..measure.environment import busy_cores, cores
+    from ..measure.environment import bind, busy_cores, cores
     from ..measure.host_profile import profile_text
     from ..measure.session import Request, measure_host, measure_steps
     from .measure import INTERRUPTED, fresh_seed, progress
 
     libraries = _chosen(library)
+    if threads is not None:
+        bind(cores(), threads)  # a number that cannot be is named before anything is measured or written
     _prepare(output)
     seed = fresh_seed() if seed is None else seed
     threads = idle_cores(len(cores()), busy_cores()) if threads is None else threads

@@ -52,7 +52,9 @@ def load_engine_file(name_or_path: str | Path) -> "EngineFile":
     try:
         content = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RooflineError(f"engine: cannot read {clip(str(path))}: {error}.") from None
+        raise RooflineError(
+            f"engine: cannot read {clip(str(path))}: {getattr(error, 'strerror', None) or error}."
+        ) from None
     return _parsed(content, str(path))
 
 

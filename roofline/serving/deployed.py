@@ -111,9 +111,12 @@ def _beside_draft(served: ServedModel, scenario: Scenario, asked: Asked) -> Serv
 def _too_small(model: Model, served: ServedModel, scenario: Scenario) -> InfeasibleError:
     token = float(scenario.input_token + scenario.output_token)
     byte = float(served.memory.byte.min())
+    left = (
+        f"{byte / 1e9:,.1f} GB are left for it" if byte > 0.0 else f"{-byte / 1e9:,.1f} GB are missing for the weights"
+    )
     return InfeasibleError(
         f"memory: the KV cache of one request of {token:,.0f} tokens does not fit beside the weights of {model.name}: "
-        f"{byte / 1e9:,.1f} GB are left for it on the fullest device. Use more devices (DEVICE:N), --weights fp8, "
+        f"{left} on the fullest device. Use more devices (DEVICE:N), --weights fp8, "
         "--kv fp8 or shorter requests."
     )
 

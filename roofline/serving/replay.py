@@ -164,7 +164,9 @@ def replay(
         Bounded(table, float(band.low), floor),
         Bounded(table, float(band.high), floor),
     )
-    clients = int(workload.traffic.concurrency) if isinstance(workload.traffic, ClosedLoop) else None
+    clients = None
+    if isinstance(workload.traffic, ClosedLoop):  # more clients than requests would have nothing to send
+        clients = min(int(workload.traffic.concurrency), requests.arrival_s.size)
     runs = []
     for position, times in enumerate(every):
 

@@ -137,7 +137,7 @@ def load(path: Path) -> RecordFile:
 
 def claims(source: Source) -> bool:
     """Whether `source` is a JSON file whose first lines name a schema of records."""
-    if source.path.suffix != ".json":
+    if source.path.suffix != ".json" or not source.path.is_file():
         return False
     with source.path.open("rb") as stream:
         return b"roofline.records/" in stream.read(256)
