@@ -169,7 +169,7 @@ def _kernels(record: Record) -> Iterator[str]:
         table = Table(box=None, pad_edge=False)
         for column in ("kernel", "A", "B", "difference", "bound", "why"):
             table.add_column(column, justify="right" if column in ("A", "B", "difference") else "left")
-        for kernel in phase["kernels"][:TOP]:
+        for kernel in [kernel for kernel in phase["kernels"] if kernel["difference_s"]][:TOP]:
             bounds = dict.fromkeys(bound for bound in (kernel["bound_a"], kernel["bound_b"]) if bound)
             table.add_row(
                 f"  {kernel['name']}",

@@ -49,7 +49,8 @@ def service_lines(record: Record, width: int) -> Iterator[str]:
             f"  beyond {serving['trusted_utilisation']:.0%} of saturation a closed form only estimates queues: "
             "`roofline simulate` sends requests one by one"
         )
-    yield from wrap(f"  band: {serving['band']['summary']}", width, subsequent_indent="  ")
+    held = "; it is of this load's times: `roofline plan` lets queues grow at its slow end too"
+    yield from wrap(f"  band: {serving['band']['summary']}{held}", width, subsequent_indent="  ")
 
 
 SERVICE_COLUMNS = ("TTFT", "TTFT p95", "TPOT", "TPOT p95", "requests/s", "tokens/s", "of saturation", "slots")

@@ -41,8 +41,8 @@ ROWS_DENSE, ROWS_RATIO = 64, 1.03
 """Whole numbers of rows that are all on the grid, and the ratio of neighbours beyond."""
 
 
-EDGES = ((512.0, 16.0), (2048.0, 64.0), (np.inf, 256.0))
-"""Up to how many rows both sides of the multiples of what are on a grid."""
+EDGES = ((512.0, 16.0), (2048.0, 64.0), (32768.0, 256.0))
+"""Up to how many rows both sides of the multiples of what are on a grid; beyond, a row of tiles is below 1 %."""
 
 
 def _with_edges(rows: Array) -> Array:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .request import LARGEST as LARGEST_NUMBER
 from .request import Offer, PlanRequest, Rank, Reason
 from .rows import Rows, joined
 from .search import LARGEST, Search, candidates, counts, search
@@ -91,7 +92,8 @@ def _slower(request: PlanRequest, find: Find) -> Iterator[Relaxation]:
             text = f"--{flag} {needed:.3g}: {flag.upper()} p{level.percentile:g} of {needed:.3g} s for {asked:.3g} s"
             yield Relaxation(name, asked, needed, needed / asked, text, best)
     if not alone:
-        free = replace(level, ttft_s=level.ttft_s * FAR, tpot_s=level.tpot_s * FAR)
+        far = {name: min(getattr(level, name) * FAR, LARGEST_NUMBER) for name in ("ttft_s", "tpot_s")}
+        free = replace(level, **far)
         best = _first(find(replace(request, level=free, rank=Rank.HEADROOM)))
         if best is not None:
             factor = float(excess(best.row, level)[0])

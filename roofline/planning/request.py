@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-import numpy as np
-
 from ..device import Device
 from ..economics import Site
 from ..errors import RooflineError
@@ -104,6 +102,13 @@ class PlanRequest:
     sure: bool = False
 
 
+LARGEST = 2.0**40
+"""Largest rate, and longest time in seconds, that means something."""
+
+MOST_SEQUENCES, MOST_BATCH_TOKENS = 2**16, 2**22
+"""Largest engine limits that are searched: step times are taken once for every batch up to them."""
+
+
 def check_request(request: PlanRequest) -> None:
     """Refuses numbers that mean nothing. Errors: RooflineError with field, value and what is accepted."""
     level = request.level
@@ -112,18 +117,25 @@ def check_request(request: PlanRequest) -> None:
         ("ttft", level.ttft_s),
         ("tpot", level.tpot_s),
     ):
-        if not (np.isfinite(value) and value > 0.0):
-            raise RooflineError(f"{field}: {value!r} is not accepted. Accepted: numbers above 0.")
+        if not 0.0 < value <= LARGEST:
+            raise RooflineError(f"{field}: {value!r} is not accepted. Accepted: numbers above 0 up to {LARGEST:g}.")
     if not 0.0 < level.percentile < 100.0:
         raise RooflineError(f"percentile: {level.percentile!r} is not accepted. Accepted: above 0, below 100.")
-    for field, values in (
-        ("max-devices", (request.max_devices,)),
-        ("max-sequences", request.max_sequences),
-        ("max-batch-tokens", request.max_batch_tokens),
-        ("top", (request.top,)),
+    for field, values, most in (
+        ("max-devices", (request.max_devices,), 2**30),
+        ("max-sequences", request.max_sequences, MOST_SEQUENCES),
+        ("max-batch-tokens", request.max_batch_tokens, MOST_BATCH_TOKENS),
+        ("top", (request.top,), 2**30),
     ):
-        if not values or min(values) < 1:
-            raise RooflineError(f"{field}: {values!r} is not accepted. Accepted: whole numbers from 1 on.")
+        for value in values:
+            if not 1 <= value <= most:
+                raise RooflineError(f"{field}: {value:,} is not accepted. Accepted: whole numbers from 1 to {most:,}.")
+    fewest, largest = min(request.max_sequences), max(request.max_batch_tokens)
+    if largest < fewest:
+        raise RooflineError(
+            f"max-batch-tokens: {largest:,} is below max-sequences, {fewest:,}: every running sequence takes a token "
+            f"of a step's budget. Give at least {fewest:,}, or fewer sequences."
+        )
     if request.rank is Rank.USD:
         for offer in request.offers:
             if offer.site.tariff is None:
