@@ -10,7 +10,7 @@ import typer
 
 from ..alternatives import alternatives, other_devices, served_alternatives
 from ..api import case_of, split_device
-from ..errors import unknown
+from ..errors import RooflineError, unknown
 from ..io.models import load_model
 from ..io.profiles import load_target
 from ..outcome import Case
@@ -126,10 +126,19 @@ def analysed(
 
 
 def _devices(text: str) -> list[str]:
-    """The devices of a list. Errors: RooflineError for one that is not known."""
+    """The devices of a list; one that is not known stays in the record with the reason.
+
+    Errors: RooflineError where a name is empty, or none is known.
+    """
     names = [name.strip() for name in text.split(",")]
+    refused = []
     for name in names:
-        load_target(name)
+        try:
+            load_target(name)
+        except RooflineError as error:
+            refused.append(error)
+    if len(refused) == len(names) or not all(names):
+        raise refused[0]
     return names
 
 

@@ -127,7 +127,7 @@ def check_request(request: PlanRequest) -> None:
         ("max-batch-tokens", request.max_batch_tokens, MOST_BATCH_TOKENS),
         ("top", (request.top,), 2**30),
     ):
-        for value in values:
+        for value in values or (0,):
             if not 1 <= value <= most:
                 raise RooflineError(f"{field}: {value:,} is not accepted. Accepted: whole numbers from 1 to {most:,}.")
     fewest, largest = min(request.max_sequences), max(request.max_batch_tokens)

@@ -108,7 +108,7 @@ def test_a_load_beyond_saturation_is_called_so():
         (["--rate", "1", "--engine", "vlm"], 2, "Did you mean 'vllm'?"),
         (["--rate", "1", "--tp", "1,2"], 2, "tp: a simulation is of one deployment"),
         (["--rate", "1", "--max-batch-tokens", "100"], 2, "max-batch-tokens: 100 is below max-sequences, 256"),
-        (["--rate", "1", "--input", "2000000"], 1, "a request of 2,000,255 tokens never fits"),
+        (["--rate", "1", "--input", "2000000"], 2, "2000256 tokens exceed the 131072"),
         (["--trace", "no.csv"], 2, "trace: cannot read no.csv"),
         (["--trace", "no.csv", "--input", "5"], 2, "trace: it has its own lengths"),
         (["--rate", "1", "--csv", "a", "--steps", "a"], 2, "written to the same file"),
