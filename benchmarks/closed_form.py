@@ -116,6 +116,15 @@ def limit(found: list[dict[str, Any]], name: str) -> float | None:
     return last
 
 
+def furthest(found: list[dict[str, Any]], name: str) -> dict[str, float]:
+    """The largest difference of figure `name` in the closed loops of each number of clients."""
+    closed = [row for row in found if row["loop"] == "closed"]
+    return {
+        f"{clients:g}": max((row["difference"][name] for row in closed if row["load"] == clients), key=abs)
+        for clients in CONCURRENCIES
+    }
+
+
 def main() -> None:
     """Print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,7 +150,17 @@ def main() -> None:
     print(f"\nAgree within {AGREE:.0%} up to this share of saturation:")
     for name, each in limits.items():
         print(f"  {name}: {', '.join(f'{figure} {value}' for figure, value in each.items())}")
-    record = {"schema": "roofline.closed_form/1", "agree": AGREE, "limits": limits, "rows": found}
+    loops = {figure: furthest(found, figure) for figure in FIGURES}
+    print("\nFurthest apart in closed loops, by clients:")
+    for figure, differences in loops.items():
+        print(f"  {figure}: {', '.join(f'{clients} {value:+.0%}' for clients, value in differences.items())}")
+    record = {
+        "schema": "roofline.closed_form/1",
+        "agree": AGREE,
+        "limits": limits,
+        "closed_loops": loops,
+        "rows": found,
+    }
     if asked.json is not None:
         write_text(asked.json, json.dumps(rounded(record), indent=1) + "\n")
     if asked.plot is not None:

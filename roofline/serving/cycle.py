@@ -74,7 +74,7 @@ def load_of(served: ServedModel, lengths: Lengths, prefix_hit: Number, speculati
         prompt=np.maximum(np.asarray(prompt * (1.0 - prefix_hit)), 1.0),
         cached=np.asarray(prompt * prefix_hit),
         steps=np.asarray((output - 1.0) / speculation.token_per_step),
-        context=np.asarray(prompt + output / 2.0),
+        context=np.asarray(prompt + output * (1.0 + lengths.output.cv2) / 2.0),
         budget=np.asarray(served.engine.limits.max_batch_token, dtype=np.float64),
         prompt_cv2=np.asarray(lengths.prompt.cv2),
         output_cv2=np.asarray(lengths.output.cv2),
@@ -159,7 +159,7 @@ def _apart(load: Load, running: Array) -> Cycle:
     for _ in range(ROUNDS):
         costs = costs_of(load, decoding)
         others_s = np.maximum(running - 1.0, 0.0) * costs.added_s
-        service_s = _prompt_wait(load, costs, running, busy) * costs.beside_s
+        service_s = _until_token_s(load, costs, running, busy)
         # n·t² + (S - n·D - others)·t - D·S = 0
         linear = service_s - load.steps * costs.decode_s - others_s
         square = np.maximum(load.steps, 1e-9)
@@ -177,19 +177,21 @@ BUSIEST = 0.95
 """Utilisation of the token budget beyond which its queue is that of the saturated closed loop, not of a random one."""
 
 
-def _prompt_wait(load: Load, costs: Costs, running: Array, busy: Array) -> Array:
-    """Mean time from admission to the first token, in times of a prompt's own steps.
+def _until_token_s(load: Load, costs: Costs, running: Array, busy: Array) -> Array:
+    """Mean seconds from admission to the first token.
 
-    Requests of equal length keep meeting the same others: the engine's `prefill_wait`. Lengths that differ by more than
-    a prompt's time mix them: a queue with random arrivals at the utilisation `busy` of the others (M/G/1).
+    Requests of equal length keep meeting the same others: the engine's `prefill_wait`, in times of a prompt's own
+    steps. Lengths that differ by more than a prompt's time mix them: a queue with random arrivals at the utilisation
+    `busy` of the others (M/G/1), behind the step that was scheduled before the request came (none where it is alone).
     """
     differing = np.sqrt(load.output_cv2) * load.steps * costs.decode_s
     alike = costs.beside_s / (costs.beside_s + differing)
     kept = np.minimum(load.served.engine.prefill_wait, np.maximum(running, 1.0))
     usage = np.minimum(busy, BUSIEST)
-    mixed = 1.0 + usage / (1.0 - usage) * (1.0 + load.prompt_cv2) / 2.0
-    wait: Array = alike * kept + (1.0 - alike) * np.minimum(mixed, np.maximum(running, 1.0))
-    return wait
+    mixed = np.minimum(1.0 + usage / (1.0 - usage) * (1.0 + load.prompt_cv2) / 2.0, np.maximum(running, 1.0))
+    unseen_s = load.served.engine.ahead * np.clip(running - 1.0, 0.0, 1.0) * costs.decode_s
+    waited_s: Array = alike * kept * costs.beside_s + (1.0 - alike) * (mixed * costs.beside_s + unseen_s)
+    return waited_s
 
 
 def _in_waves(load: Load, running: Array) -> Cycle:

@@ -74,9 +74,8 @@ def finished(found: Found, load: Load, replicas: Number, transfer_s: Number = 0.
     ttft = sum_of(found.queue_s, inner)
     # prompts of others met while one request generates are Poisson: the variance of their number is its mean
     met = found.request_per_s * load.steps * np.where(np.isfinite(cycle.tpot_s), cycle.tpot_s, 0.0)
-    slope_s = _slope_s(load, cycle.decoding)
     steps = np.maximum(load.steps, 1.0)
-    drift_s = slope_s * np.sqrt(found.batch_var)
+    drift_s = slope_s(load, cycle.decoding) * np.sqrt(found.batch_var)
     tpot_var = met * (1.0 + load.prompt_cv2) * costs.added_s**2 / steps**2 + 0.5 * drift_s**2
     tpot = lognormal_spread(cycle.tpot_s / emitted, tpot_var / emitted**2)
     itl = _gaps(cycle, drift_s, emitted)
@@ -103,7 +102,7 @@ def finished(found: Found, load: Load, replicas: Number, transfer_s: Number = 0.
     )
 
 
-def _slope_s(load: Load, decoding: Array) -> Array:
+def slope_s(load: Load, decoding: Array) -> Array:
     """Seconds that one more generating sequence adds to a decode step."""
     near = np.maximum(decoding, 1.0)
     apart = np.maximum(0.2 * near, 1.0)

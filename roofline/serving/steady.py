@@ -2,12 +2,14 @@
 
 A closed loop of N clients runs B = min(N, memory, max_sequence) sequences in the cycle of cycle.py; the others wait for
 a slot: (N/B - 1)·T (Little's law). An open loop of rate r has t = D / (1 - r·X) with D at r·n·t decoding sequences (a
-fixed point); prompts queue for the token budget as G/G/1 and for slots as G/G/c; it saturates at the throughput of the
-closed loop with every slot taken.
+fixed point), and more because the running batch varies (_varied); prompts queue for the token budget as G/G/1 and for
+slots as G/G/c; it saturates at the throughput of the closed loop with every slot taken.
 
 Sources: Little (1961); Allen and Cunneen's approximation for G/G/c in Sakasegawa's form (Annals of the Institute of
 Statistical Mathematics 29, 1977).
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from .cycle import NO_SPECULATION, Cycle, Load, Speculation, costs_of, cycle_of,
 from .lengths import Lengths
 from .solve import root_between
 from .spread import lognormal_spread, waiting_spread
-from .state import Found, SteadyState, finished
+from .state import Found, SteadyState, finished, slope_s
 from .step import ServedModel
 from .traffic import ClosedLoop, OpenLoop, Traffic
 
@@ -122,10 +124,14 @@ def _open(load: Load, traffic: OpenLoop) -> Found:
 
     shape = np.broadcast_shapes(np.shape(rate), np.shape(slots), np.shape(full.tpot_s))
     most = np.broadcast_to(np.maximum(full.decoding, 1e-9), shape)
-    decoding = root_between(missing, np.zeros(shape), most)
-    costs, gap_s = costs_of(load, decoding), tpot_s(decoding)
-    prompt_usage = np.minimum(served_rate * costs.beside_s, 1.0 - 1e-9)
+    root = root_between(missing, np.zeros(shape), most)
     arrival_cv2 = np.asarray(traffic.arrival_cv2, dtype=np.float64)
+    varied = _varied(load, root, served_rate, arrival_cv2)
+    moved = np.minimum(root * (1.0 + varied.more), most)
+    gap_s = np.minimum(tpot_s(moved) * (1.0 + varied.slower), np.maximum(full.tpot_s, tpot_s(root)))
+    decoding = served_rate * load.steps * gap_s
+    costs = costs_of(load, decoding)
+    prompt_usage = np.minimum(served_rate * costs.beside_s, 1.0 - 1e-9)
     prompt_wait_s, _ = wait_for_servers_s(1.0, prompt_usage, costs.beside_s, (arrival_cv2 + load.prompt_cv2) / 2.0)
     until_seen = (
         0.5 + load.served.engine.ahead
@@ -149,3 +155,30 @@ def _open(load: Load, traffic: OpenLoop) -> Found:
         slots=slots,
         by_memory=by_memory,
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Varied:
+    """What a running batch that varies does, as shares: `more` sequences run, and a token of theirs is `slower`."""
+
+    more: Array
+    slower: Array
+
+
+def _varied(load: Load, decoding: Array, rate: Array, arrival_cv2: Array) -> Varied:
+    """The Varied of an open loop around `decoding` sequences, to second order in how far they move.
+
+    Sequences end at the rate mu(B) = B (1 - u) / (n D(B)), with D = D0 + d·B the decode step, u = rate·X the share of
+    time that prompts take, n decode steps a request. mu bends down (mu'' = -2 (1 - u) D0 d / (n D^3)), so the mean of B
+    lies above the root of mu(B) = rate. An arrival moves B by 1 + u/(1 - u): itself, and those that its prompt keeps
+    from ending; ends are Poisson. Then B has the variance B (D/D0) I/2 of an Ornstein-Uhlenbeck process, with
+    I = (cv² + prompt_cv² u²) / (1 - u)² + 1, and the mean of mu is mu(B) (1 - e), e = (d/D) I/2. Below one sequence on
+    average there is less to vary: a request alone meets nobody.
+    """
+    costs = costs_of(load, decoding)
+    slope = slope_s(load, decoding)
+    free = np.maximum(1.0 - rate * costs.added_s, 1e-9)
+    jumps = (arrival_cv2 + load.prompt_cv2 * (1.0 - free) ** 2) / free**2 + 1.0
+    slower = np.minimum(decoding, 1.0) * slope / costs.decode_s * jumps / 2.0
+    fixed = np.maximum(1.0 - slope * np.maximum(decoding, 1.0) / costs.decode_s, 1e-3)
+    return Varied(slower / fixed, slower)

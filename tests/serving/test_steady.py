@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roofline.serving.cycle import Speculation
+from roofline.serving.cycle import NO_SPECULATION, Speculation, load_of
 from roofline.serving.engine import PrefillFirst
 from roofline.serving.lengths import Fixed, Lengths, LogNormal
 from roofline.serving.memory import kv_memory
@@ -52,7 +52,48 @@ def test_an_open_loop_decodes_what_little_says():
     found = steady_state(served(), OpenLoop(200.0), LENGTHS)
     tpot, batch = float(found.tpot_s.mean), float(found.batch)
     assert batch == pytest.approx(200.0 * 100 * tpot, rel=1e-6)
-    assert tpot == pytest.approx(decode_s(max(batch, 1.0)) / (1.0 - 200.0 * 1.01e-3), rel=1e-6)
+    # the root of B = 200 · 100 · D(B) / (1 - u) with u = 200 · 1.01 ms: 34.6; D is 1.381 ms there. The batch varies:
+    # I = 1 / 0.798² + 1 = 2.570, e = 11 us / 1.381 ms · I / 2 = 1.02 %, so B is 1.381 e higher, and TPOT with it
+    assert tpot == pytest.approx(decode_s(34.6 * (1 + 0.01414)) / 0.798 * 1.01024, rel=1e-3)
+
+
+def test_the_mean_batch_of_an_open_loop_is_that_of_the_birth_and_death_process():
+    rate, steps = 200.0, 100.0
+    found = steady_state(served(), OpenLoop(rate), Lengths(Fixed(1.0), Fixed(steps + 1.0)))
+    # arrivals at the rate, B sequences end at B / (n D(B)) where prompts of one token take next to nothing
+    batch = np.arange(1.0, 400.0)
+    free = 1.0 - rate * 1.01e-5
+    weight = np.concatenate([[0.0], np.cumsum(np.log(rate * steps * (1e-3 + 1.1e-5 * batch) / free / batch))])
+    chance = np.exp(weight - weight.max())
+    exact = float((np.arange(400.0) * chance).sum() / chance.sum())
+    root = rate * steps * 1e-3 / (free - rate * steps * 1.1e-5)
+    assert exact > 1.009 * root
+    assert float(found.batch) == pytest.approx(exact, rel=2e-3)
+
+
+def test_requests_in_bursts_slow_the_tokens_of_all_and_a_request_alone_meets_nobody():
+    smooth, bursts = (steady_state(served(), OpenLoop(200.0, cv2), LENGTHS) for cv2 in (1.0, 4.0))
+    assert float(bursts.tpot_s.mean) > 1.01 * float(smooth.tpot_s.mean)
+    assert float(steady_state(served(), OpenLoop(1e-3), LENGTHS).tpot_s.mean) == pytest.approx(decode_s(1.0), rel=1e-5)
+
+
+def test_requests_of_a_closed_loop_wait_for_the_step_that_was_scheduled_before_they_came():
+    varied = Lengths(Fixed(100.0), LogNormal(101.0, 1.0))
+    clients = ClosedLoop(np.array([1.0, 8.0]))
+
+    def ttft_s(ahead: bool, lengths: Lengths) -> np.ndarray:
+        return steady_state(served(replace(ENGINE, ahead=ahead)), clients, lengths).ttft_s.mean
+
+    alone, eight = ttft_s(True, varied) - ttft_s(False, varied)
+    assert alone == pytest.approx(0.0, abs=1e-12)
+    assert eight == pytest.approx(decode_s(8.0), rel=0.05)  # requests of any length, nearly: cv 1 of 100 steps
+    assert ttft_s(True, LENGTHS) == pytest.approx(ttft_s(False, LENGTHS))  # equal lengths: part of prefill_wait
+
+
+def test_a_step_attends_to_what_running_requests_hold_longer_ones_more_often():
+    load = load_of(served(), Lengths(Fixed(100.0), LogNormal(200.0, 1.0)), 0.0, NO_SPECULATION)
+    # an output seen at a random time is one of mean E[n²]/E[n] = 2 · 200, half done
+    assert float(load.context) == pytest.approx(100.0 + 200.0)
 
 
 def test_an_open_loop_saturates_where_the_closed_loop_with_all_slots_does():
