@@ -28,32 +28,37 @@ MANY_CALLS, MANY_CALLS_PARAMETERS = frozenset({"route_topk", "experts_sum"}), ("
 """Steps that are many calls on little data: no memory level can be told from their times."""
 
 
-def cpu_prior(records: Records) -> tuple[CpuParameters, tuple[str, ...]]:
-    """Starting values of the model of these records, and which of them to fit.
+SINGLE_ROWS = (1.0, 3.0)
+"""Rows up to which libraries are known to multiply one by one: OpenBLAS a single one, MKL three."""
+
+
+def cpu_priors(records: Records) -> tuple[tuple[CpuParameters, tuple[str, ...]], ...]:
+    """The models that may explain these records: starting values, and which of them to fit.
 
     Errors: RooflineError for a family that no processor's library has.
     """
     match records.family:
         case Family.GEMM:
             # Batches of products are a step's of attention; a linear layer is one product.
-            fixed: tuple[str, ...] = () if np.any(records.dims["copies"] > 1.0) else ("product_s",)
-            return CpuGemmParameters(), tuple(name for name in facts_of(CpuGemmParameters) if name not in fixed)
+            several = bool(np.any(records.dims["copies"] > 1.0))
+            fixed: tuple[str, ...] = ("wide_column", "one_core_share") if several else ("product_s",)
+            free = tuple(name for name in facts_of(CpuGemmParameters) if name not in fixed)
+            return tuple((CpuGemmParameters(single_rows=rows), free) for rows in SINGLE_ROWS)
         case Family.MOE:
-            return CpuGemmParameters(), EXPERT_PARAMETERS
+            return ((CpuGemmParameters(), EXPERT_PARAMETERS),)
         case Family.PREFILL_ATTENTION:
-            return CpuAttentionParameters(), tuple(facts_of(CpuAttentionParameters))
+            return ((CpuAttentionParameters(), tuple(facts_of(CpuAttentionParameters))),)
         case Family.DECODE_ATTENTION:
             # One query sees every key: nothing is masked; rounding up its row and the softmax of its scores, alike for
             # all, are part of the fraction of the peak.
             fixed = ("masked_share", "half_row", "score_flop")
-            return CpuAttentionParameters(half_row=0.01), tuple(
-                name for name in facts_of(CpuAttentionParameters) if name not in fixed
-            )
+            free = tuple(name for name in facts_of(CpuAttentionParameters) if name not in fixed)
+            return ((CpuAttentionParameters(half_row=0.01), free),)
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
             if records.kernel in MANY_CALLS:
-                return CpuRowParameters(), MANY_CALLS_PARAMETERS
+                return ((CpuRowParameters(), MANY_CALLS_PARAMETERS),)
             fixed = () if family is Family.NORM else ("second_vector",)
-            return CpuRowParameters(), tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)
+            return ((CpuRowParameters(), tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)),)
         case family:
             raise RooflineError(f"records: {records.name}: no model of {family} on a processor.")
 

@@ -39,7 +39,7 @@ from ..timing.systolic import (
 )
 from ..timing.tiles import TileLibrary
 from ..timing.time import Time
-from .cpu import cpu_prior, cpu_records_time
+from .cpu import cpu_priors, cpu_records_time
 from .work import group_of, work_of
 
 COLLECTIVES = {
@@ -108,7 +108,7 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
     if records.family in (Family.LAYER, Family.MODEL):
         raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
     if isinstance(device.structure, Cpu):
-        return (Candidate(*cpu_prior(records)),)
+        return tuple(Candidate(*prior) for prior in cpu_priors(records))
     formats = records.precision
     match records.family:
         case Family.GEMM:

@@ -11,13 +11,13 @@ from ..structs import NO_WINDOW
 from .campaign import Case
 from .steps import Form, StepShape
 
-DECODE_WIDTH = 4
-"""How much wider the layers of decode steps may be: their time is that of their weights, which whole models have much
-more of than fits the time of a prefill here.
+DECODE_WIDTH = 2
+"""How much wider the layers of decode steps may be: their time is that of their weights, of which whole models have
+more than fits the time of a prefill here. Wider ones are measured product by product (see shots).
 """
 
-HEAD_WIDTH = 64
-"""Vocabularies reach this many times the largest hidden size of a prefill: heads are the largest weights of a model."""
+HEAD_WIDTH = 16
+"""Vocabularies reach this many times the largest hidden size of a prefill."""
 
 
 def random_cases(

@@ -20,7 +20,7 @@ from .library import Library
 from .machine import sizes, this_cpu, this_gpu
 from .microbench import Bench, Rate, rates
 from .numpy_executor import NumpyLibrary
-from .shots import ACCELERATOR, FAMILIES, PROCESSOR, draw_shots, measure_shots
+from .shots import ACCELERATOR, FAMILIES, PROCESSOR, PRODUCT_STEP, draw_shots, draw_wide, measure_shots, measure_wide
 from .steps import Form, StepShape
 from .timer import QUICK, Budget, Clock, EventClock, Samples, SweptClock, WallClock, visit
 from .torch_executor import TorchLibrary, require_torch
@@ -56,8 +56,11 @@ ROUNDS = 2
 every shape's samples, not all samples of some shapes.
 """
 
-DRAW, QUICK_DRAW = (48, 2048, 1024), (12, 1024, 256)
+DRAW, QUICK_DRAW = (48, 2048, 1024), (10, 1024, 256)
 """How many layers are drawn, and their largest hidden size and prompt."""
+
+WIDE, QUICK_WIDE = 24, 6
+"""How many weights of wide layers are drawn."""
 
 LEAST_VOCABULARY = 64.0
 """Of layers of which only inner steps are measured."""
@@ -275,7 +278,7 @@ def _drawn(
     library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
 ) -> Iterator[Visit]:
     """Steps of drawn layers and of some of them doubled, each shape once a round; of half as many more layers those
-    that a layer has only one of; and every fifth layer again.
+    that a layer has only one of; every fifth layer again; and products of wide layers, one weight in memory at a time.
     """
     count, hidden, token = QUICK_DRAW if request.quick else DRAW
     cases = list(random_cases(count, hidden, token, forms, request.seed))
@@ -289,7 +292,9 @@ def _drawn(
     ]
     few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
     again = cases[::AGAIN]
-    total, done = ROUNDS * (len(cases) + len(more) + len(again)), 0
+    wanted_wide = settings.steps is None or PRODUCT_STEP in settings.steps
+    wide = draw_wide(QUICK_WIDE if request.quick else WIDE, request.seed) if wanted_wide else ()
+    total, done = ROUNDS * (len(cases) + len(more) + len(again) + len(wide)), 0
     for _ in range(ROUNDS):
         number, first, second = 0, set[object](), set[object]()
         for each, wanted, seen in ((cases, settings, first), (more, few, first), (again, settings, second)):
@@ -299,6 +304,12 @@ def _drawn(
                     yield number, measurement
                     number += 1
                 done += 1
+        for weight in wide:
+            tell(done, total, f"a weight of {weight.n} x {weight.k}")
+            for measurement in measure_wide(weight, library, settings):
+                yield number, measurement
+                number += 1
+            done += 1
     tell(total, total, "")
 
 

@@ -1,13 +1,15 @@
-"""A few dozen single kernels, spread over what a model's steps are made of: enough to calibrate a device like another.
+"""Single kernels, drawn by a seed. No whole layer is made, so that large shapes fit where a model would not.
 
-Products, attention over prompts and decode attention in turn, so that each family has a third of them. Drawn by a seed;
-no whole layer is made, so that large shapes fit where a model would not.
+A few dozen, spread over what a model's steps are made of, are enough to calibrate a device like another: products,
+attention over prompts and decode attention in turn. And the products of layers as wide as those of large models.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..io.datasets.own import Measurement
 from ..io.records import Family
@@ -17,6 +19,7 @@ from .campaign import Settings, record_of, repeated
 from .library import Library, make_mask
 from .tape import Counter, Executed, Operands
 from .timer import time_call
+from .weights import BLOCK
 
 FAMILIES = (Family.GEMM, Family.PREFILL_ATTENTION, Family.DECODE_ATTENTION)
 
@@ -79,35 +82,99 @@ def draw_shots(count: int, largest: Largest, seed: int) -> tuple[Shot, ...]:
     return tuple(shot(FAMILIES[number % len(FAMILIES)]) for number in range(count))
 
 
+PRODUCT_STEP = "o_proj"
+"""What the records of drawn products are called."""
+
+WIDE_HIDDEN, WIDE_MLP, WIDE_VOCABULARY = (2048, 4096), (2.5, 4.0), (32768, 57344)
+"""Hidden sizes, widths of MLPs over them, and vocabularies (thinned: a whole one has up to three times these) of wide
+layers: a weight is below 1 GB in fp32.
+"""
+
+WIDE_SEQUENCES, WIDE_PROMPT = (2, 8), (16, 64)
+"""Sequences of a decode step besides one, and tokens of a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wide:
+    """A weight of `n` columns and depth `k`, and the rows to measure its product at."""
+
+    n: int
+    k: int
+    rows: tuple[int, ...]
+
+
+def draw_wide(count: int, seed: int) -> tuple[Wide, ...]:
+    """`count` weights of wide layers, each with the rows of one sequence, of a few, and of a prompt (a vocabulary,
+    multiplied once a sequence, has none). MLP, vocabulary and projections of attention in turn.
+    """
+    draw = np.random.default_rng((seed, 2))
+
+    def size(low: float, high: float, step: int = 1) -> int:
+        return step * round(float(np.exp(draw.uniform(np.log(low), np.log(high)))) / step)
+
+    def weight(number: int) -> Wide:
+        hidden = size(*WIDE_HIDDEN, 128)
+        width, vocabulary = size(WIDE_MLP[0] * hidden, WIDE_MLP[1] * hidden, 128), size(*WIDE_VOCABULARY)
+        decode, prompt = (1, size(*WIDE_SEQUENCES)), (size(*WIDE_PROMPT),)
+        return (
+            Wide(2 * width, hidden, decode + prompt),
+            Wide(vocabulary, hidden, decode),
+            Wide(hidden, width, decode + prompt),
+            Wide(hidden, hidden, decode + prompt),
+        )[number % 4]
+
+    return tuple(weight(number) for number in range(count))
+
+
+def _values(*shape: float) -> NDArray[np.float32]:
+    """Random values; large arrays repeat a block of them."""
+    block = np.random.default_rng(0).standard_normal(min(int(np.prod(shape)), BLOCK), dtype=np.float32)
+    return np.resize(block / np.sqrt(np.float32(shape[-1])), [int(size) for size in shape])
+
+
+def _product(m: float, weight: Any, library: Library) -> Executed:
+    """A linear layer of `m` rows, run once, counted and ready to be repeated."""
+    tape = Counter(library, keep=True)
+    operands = Operands(reads=(library.tensor(_values(m, weight.shape[-1])),), weights=(weight,))
+    tape.step(PRODUCT_STEP, operations.linear, operands)
+    return tape.executed[0]
+
+
 def executed_shot(shot: Shot, library: Library) -> Executed:
     """The kernel of `shot`, run once on random values, counted and ready to be repeated."""
-    draw, tape = np.random.default_rng(0), Counter(library, keep=True)
-
-    def values(*shape: float) -> np.ndarray:
-        count = int(np.prod(shape))
-        return np.resize(draw.standard_normal(min(count, 2**20), dtype=np.float32), [int(size) for size in shape])
-
     dims = shot.dims
     match shot.family:
         case Family.GEMM:
-            weight = library.weight(values(dims["n"], dims["k"]) / np.sqrt(np.float32(dims["k"])))
-            operands = Operands(reads=(library.tensor(values(dims["m"], dims["k"])),), weights=(weight,))
-            tape.step("o_proj", operations.linear, operands)
+            return _product(dims["m"], library.weight(_values(dims["n"], dims["k"])), library)
         case _:
+            tape = Counter(library, keep=True)
             rows, dim = dims["new_token"], dims["head_dim"]
-            query = library.tensor(values(dims["sequences"], dims["heads"], rows, dim))
+            query = library.tensor(_values(dims["sequences"], dims["heads"], rows, dim))
             keys = (dims["sequences"], dims["kv_heads"], dims["context"] + rows, dim)
-            cache = library.tensor(values(*keys)), library.tensor(values(*keys))
+            cache = library.tensor(_values(*keys)), library.tensor(_values(*keys))
             mask = make_mask(library, int(rows), int(dims["context"]), dims["window"], True)
             operands = Operands(reads=(query,), cache=cache, aside=(dim**-0.5, mask))
             tape.step("attention", operations.fused_attention, operands)
-    return tape.executed[0]
+            return tape.executed[0]
 
 
 def measure_shots(shots: tuple[Shot, ...], library: Library, settings: Settings) -> Iterator[Measurement]:
     """A record of every shot."""
     for shot in shots:
-        executed = executed_shot(shot, library)
-        call, copies, recorded = repeated(executed, library, settings)
-        samples = time_call(call, settings.budget, settings.clock, turn=settings.clock.turn(copies))
-        yield record_of(executed.name, shot.family, shot.dims, library, settings, recorded, samples)
+        yield _measured(executed_shot(shot, library), shot.family, shot.dims, library, settings)
+
+
+def measure_wide(wide: Wide, library: Library, settings: Settings) -> Iterator[Measurement]:
+    """A record of every product of one wide weight, which is made once."""
+    weight = library.weight(_values(wide.n, wide.k))
+    for m in wide.rows:
+        dims = {"m": float(m), "n": float(wide.n), "k": float(wide.k), "copies": 1.0}
+        yield _measured(_product(m, weight, library), Family.GEMM, dims, library, settings)
+
+
+def _measured(
+    executed: Executed, family: Family, dims: dict[str, float], library: Library, settings: Settings
+) -> Measurement:
+    call, copies, recorded = repeated(executed, library, settings)
+    samples = time_call(call, settings.budget, settings.clock, turn=settings.clock.turn(copies))
+    return record_of(executed.name, family, dims, library, settings, recorded, samples)

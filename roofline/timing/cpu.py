@@ -2,8 +2,9 @@
 
 A call costs a fixed time. Small dimensions waste part of the micro-kernel's registers: work grows as (size + half),
 after Hockney and Jesshope's n-1/2 (Parallel Computers, 1981). BLAS libraries first pack the weights, except where one
-row makes a matrix-vector product or the product is small (Goto and van de Geijn, ACM TOMS 34(3), 2008). What the next
-cache holds comes from there, what outgrows it from the one behind, and cold weights from DRAM.
+row makes a matrix-vector product or the product is small (Goto and van de Geijn, ACM TOMS 34(3), 2008); columns beyond
+what the TLB reaches cost a page walk each (same source, section 4.2). What the next cache holds comes from there, what
+outgrows it from the one behind, and cold weights from DRAM.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ STEEPNESS = 6.0
 """Power of the smooth steps between two ways of working: half of the change lies within 20 % of the middle."""
 
 
+ONE_CORE_FMA = 460_800.0
+"""Matrix-vector products smaller than this are left to one core: 115200 x 4 in OpenBLAS (interface/gemv.c)."""
+
+
 def _call() -> float:
     return parameter(2e-6, low=1e-8, high=1e-3, ideal=0.0, unit="s", meaning="fixed time of one call")  # type: ignore[no-any-return]
 
@@ -38,8 +43,12 @@ def _half(what: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CpuGemmParameters:
-    """What datasheets do not say about a BLAS library's products: linear layers, scores, and values of attention."""
+    """What datasheets do not say about a BLAS library's products: linear layers, scores, and values of attention.
 
+    `single_rows`: up to so many rows the library makes a matrix-vector product of each, one after the other.
+    """
+
+    single_rows: float = 1.0
     call_s: float = _call()
     product_s: float = parameter(
         5e-7, low=1e-9, high=1e-3, ideal=0.0, unit="s", meaning="fixed time of each product of a batch"
@@ -56,6 +65,12 @@ class CpuGemmParameters:
     )
     small_fma: float = parameter(
         1e5, low=1e2, high=1e7, ideal=np.inf, unit="FMA", meaning="largest product that is not packed"
+    )
+    wide_column: float = parameter(
+        1e5, low=1e3, high=1e7, ideal=np.inf, unit="1", meaning="columns at which packing takes half as long again"
+    )
+    one_core_share: float = parameter(
+        0.8, low=0.02, high=1.0, ideal=1.0, unit="1", meaning="one core's share of the bandwidth that all reach"
     )
     dram_fraction: float = _fraction(0.6, "DRAM bandwidth")
     cache_fraction: float = _fraction(0.5, "last-level cache's bandwidth")
@@ -170,27 +185,36 @@ def cpu_gemm_time(
 
     Counts the FLOP of rounded-up products, packing of W, W from DRAM (from the cache where the loop keeps it there), A
     and C, which the kernels around it touch too, from the last-level cache or DRAM as they fit. Ignores biases.
+    What is paid per weight, however many rows use it, is its memory's: it arrives, is packed, and is loaded into
+    registers, which takes `half_row` rows' time. `compute_s` is what grows with the rows: the longest part turns from
+    memory to compute where floor and slope of the time meet.
     """
     m, n, k, copies = (np.asarray(size, dtype=np.float64) for size in (m, n, k, copies))
     fma = m * n * k
-    several = np.clip(m - 1.0, 0.0, 1.0)  # one row is a matrix-vector product: nothing is packed or rounded up
-    flop = FLOP_PER_FMA * copies * (m + several * parameters.half_row)
-    flop = flop * (n + parameters.half_column) * (k + parameters.half_depth)
+    several = np.clip(m - parameters.single_rows, 0.0, 1.0)  # matrix-vector products: nothing is packed or rounded up
+    row_s = FLOP_PER_FMA * copies * (n + parameters.half_column) * (k + parameters.half_depth)
+    row_s = row_s / (parameters.matrix_fraction * processor.flop_per_s)
     weight, other = copies * n * k * weight_byte, copies * (m * k + m * n) * value_byte
     packed = several * _beyond(fma, parameters.small_fma) * weight
-    pack_s = packed * parameters.pack_flop_per_byte / processor.flop_per_s
-    compute_s = flop / (parameters.matrix_fraction * processor.flop_per_s)
+    pack_s = packed * (1.0 + n / (n + parameters.wide_column)) * parameters.pack_flop_per_byte / processor.flop_per_s
+    feed_s = several * parameters.half_row * row_s + pack_s
+    compute_s = m * row_s
     cold, least = _from_dram(weight, processor, loop)
     spilled = _beyond(other, processor.cache_byte) * other
     started = 1.0 + parameters.stream_depth / k  # prefetchers start anew with every column of W
-    dram_s = (cold * started + spilled) / (parameters.dram_fraction * processor.dram_byte_per_s)
-    cache_s = (weight * started + other) / (parameters.cache_fraction * processor.cache_byte_per_s)
+    again = (1.0 - several) * (m - np.minimum(m, 1.0))  # reads of W after the first: row by row
+    repeated = again * _beyond(n * k * weight_byte, processor.near_byte)  # else they are still near
+    small = (1.0 - several) * (1.0 - _beyond(n * k, ONE_CORE_FMA))
+    started = started * (1.0 + small * (1.0 / parameters.one_core_share - 1.0))
+    dram_s = (cold * (1.0 + repeated) * started + spilled) / (parameters.dram_fraction * processor.dram_byte_per_s)
+    cache_s = weight * (1.0 + again) * started + other
+    cache_s = cache_s / (parameters.cache_fraction * processor.cache_byte_per_s)
     memory_s = fourth_power_norm(dram_s, cache_s)  # what comes from DRAM passes the cache as it arrives
     least = least + np.maximum(other - processor.cache_byte, 0.0)
     overhead_s = parameters.call_s + parameters.product_s * copies + np.zeros(compute_s.shape)
     limits = FLOP_PER_FMA * copies * fma / processor.flop_per_s, least / processor.dram_byte_per_s
-    busy_s = fourth_power_norm(compute_s + pack_s, memory_s)  # the cores pack, then multiply, while operands arrive
-    return _time(compute_s, memory_s + pack_s, busy_s, overhead_s, limits)
+    busy_s = fourth_power_norm(compute_s + feed_s, memory_s)  # the cores pack, then multiply, while operands arrive
+    return _time(compute_s, fourth_power_norm(memory_s, feed_s), busy_s, overhead_s, limits)
 
 
 def cpu_row_time(

@@ -55,11 +55,48 @@ def test_large_product_reaches_its_fraction_of_the_peak():
 
 
 def test_two_rows_are_packed_and_one_is_not():
-    none = replace(GEMM, pack_flop_per_byte=0.1)
-    assert gemm(1.0, 2048.0, 2048.0).total_s == pytest.approx(gemm(1.0, 2048.0, 2048.0, parameters=none).total_s)
-    packed_s = 20.0 * 4.0 * 2048**2 / 200e9
-    difference = gemm(2.0, 2048.0, 2048.0).memory_s - gemm(2.0, 2048.0, 2048.0, parameters=none).memory_s
-    assert difference == pytest.approx(packed_s * (1 - 0.1 / 20.0), rel=1e-3)
+    """Where packing outlasts all else, it is the time: 500 FLOP per byte, and 2048 / (2048 + 1e5) more for the width."""
+    costly, width = replace(GEMM, pack_flop_per_byte=500.0), 1.0 + 2048.0 / (2048.0 + 1e5)
+    assert gemm(1.0, 2048.0, 2048.0).total_s == pytest.approx(gemm(1.0, 2048.0, 2048.0, parameters=costly).total_s)
+    packed_s = 500.0 * 4.0 * 2048**2 * width / 200e9
+    assert gemm(2.0, 2048.0, 2048.0, parameters=costly).total_s == pytest.approx(packed_s, rel=0.02)
+
+
+def test_wide_weights_are_packed_at_half_the_rate():
+    costly = replace(GEMM, pack_flop_per_byte=500.0, wide_column=2048.0)
+    narrow, wide = (gemm(2.0, n, 2048.0, parameters=costly).total_s for n in (1.0, 2.0**21))
+    assert wide / narrow == pytest.approx(2.0 * 2.0**21, rel=0.02)
+
+
+def test_few_rows_one_by_one_read_the_weights_again():
+    """Up to `single_rows`, m rows take m matrix-vector products where the weights exceed the core's own cache."""
+    three = replace(GEMM, single_rows=3.0)
+    once = gemm(1.0, 4096.0, 4096.0, parameters=three).total_s
+    for m in (2.0, 3.0):
+        assert gemm(m, 4096.0, 4096.0, parameters=three).total_s == pytest.approx(m * once, rel=1e-3)
+    packed = gemm(4.0, 4096.0, 4096.0, parameters=three).total_s
+    assert packed == pytest.approx(gemm(4.0, 4096.0, 4096.0).total_s)
+
+
+def test_small_matrix_vector_products_have_one_core_s_bandwidth():
+    """256 x 256 is below 460800 values, 4096 x 4096 above."""
+    half = replace(GEMM, one_core_share=0.5, call_s=1e-8, product_s=1e-9)
+    all_cores = replace(half, one_core_share=1.0)
+    small, large = ((gemm(1.0, n, n, parameters=each).total_s for each in (half, all_cores)) for n in (256.0, 4096.0))
+    assert np.divide(*small) == pytest.approx(2.0, rel=0.03)
+    assert np.divide(*large) == pytest.approx(1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("half_row", [1.0, 40.0])
+@pytest.mark.parametrize("pack", [0.1, 20.0, 100.0])
+def test_the_bound_turns_where_floor_and_slope_meet(half_row, pack):
+    """Floor: the time of two rows; slope: that of many, a row. Within one doubling, whatever the floor is made of."""
+    parameters = replace(GEMM, half_row=half_row, pack_flop_per_byte=pack)
+    m = np.concatenate([np.arange(2.0, 2000.0), [1e6]])
+    time = gemm(m, 2048.0, 2048.0, parameters=parameters)
+    balance = time.total_s[0] * m[-1] / time.total_s[-1]
+    turned = m[np.argmax(time.bound_index == 0)]
+    assert abs(np.log2(turned / balance)) < 1.0
 
 
 def test_small_products_are_not_packed():
