@@ -3,8 +3,10 @@
 Run `roofline validate --this-machine --quick -o DIR` first, then
 `python benchmarks/this_machine.py DIR -o reports/this-machine.json` and, for its page,
 `python benchmarks/gallery.py --render`.
-Prints predicted beside measured seconds, and for a product whose rows double what binds it as predicted and as the
-times tell (they follow the rows, or they do not). Everything is measured in two rounds, so that load which comes and
+Prints predicted beside measured seconds, and for a product whose rows double where it turns from memory-bound to
+compute-bound: at its balance, the rows at which the floor (the time of the fewest rows) and the slope (the time of a
+row among the most) meet. Measured and predicted times are judged alike; the predicted label must turn within a doubling
+of them. Everything is measured in two rounds, so that load which comes and
 goes is seen, and told as the difference of both. Threads as in the records of DIR.
 """
 
@@ -14,7 +16,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,13 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One product of the sweep. `follows`: time grows by more than half of the doubling to the next rows."""
+    """One product of the sweep."""
 
     library: str
     rows: int
     measured_s: float
     predicted_s: float
     predicted_bound: str
-    measured_follows: bool | None
-    predicted_follows: bool | None
 
 
 def predicted(
@@ -141,29 +141,26 @@ def sweep(library: str, device: Device, calibration: Calibration, threads: int) 
 
     measured = np.min([[fast_s(x) for x in inputs] for _ in range(ROUNDS)], axis=0)
     size = np.array([float(WIDTH)])
-    found: list[tuple[int, float, float, str]] = []
+    found: list[Point] = []
     for rows, seconds in zip(ROWS, measured.tolist(), strict=True):
         work = Gemm(float(rows), size, size, np.ones(1), np.zeros(1), Dtype.FP32, Dtype.FP32, Dtype.FP32)
         time = calibrated_time(work, device, [calibration.models["gemm", "fp32"]])
-        found.append((rows, seconds, float(time.total_s[0]), str(BOUNDS[int(time.bound_index[0])])))
-    follows = [
-        tuple(bool(after[column] > np.sqrt(2.0) * before[column]) for column in (1, 2))
-        for before, after in pairwise(found)
-    ]
-    return [Point(library, *point, *told) for point, told in zip(found, [*follows, (None, None)], strict=True)]
+        bound = str(BOUNDS[int(time.bound_index[0])])
+        found.append(Point(library, rows, seconds, float(time.total_s[0]), bound))
+    return found
 
 
 def flip(points: list[Point]) -> dict[str, Any]:
-    """Where time begins to follow the rows, and where the floor of the fewest rows meets the slope of the most, as
-    measured and as predicted.
+    """The balance as measured and as predicted: rows at which the floor (the time of the fewest rows) meets the slope
+    (the time of a row among the most). And the fewest rows from which on the predicted label is compute, None where it
+    is not.
     """
     told: dict[str, Any] = {"library": points[0].library}
     for kind in ("measured", "predicted"):
         times = [getattr(point, f"{kind}_s") for point in points]
-        follows = [point.rows for point in points if getattr(point, f"{kind}_follows")]
-        told[f"{kind}_rows"] = follows[0] if follows else None
         told[f"{kind}_balance"] = times[0] * points[-1].rows / times[-1]
-    return told
+    compute = list(takewhile(lambda point: point.predicted_bound == "compute", reversed(points)))
+    return {**told, "label_rows": compute[-1].rows if compute else None}
 
 
 def main() -> None:
@@ -192,8 +189,7 @@ def main() -> None:
         for point in own:
             print(
                 f"{library:6} {point.rows:4} rows  measured {point.measured_s * 1e3:8.3f} ms  predicted "
-                f"{point.predicted_s * 1e3:8.3f} ms {point.predicted_bound:8} time follows: measured "
-                f"{point.measured_follows}, predicted {point.predicted_follows}",
+                f"{point.predicted_s * 1e3:8.3f} ms {point.predicted_bound:8}",
                 flush=True,
             )
         print(f"{library:6} flips: {flips[-1]}", flush=True)

@@ -25,10 +25,9 @@ _MODEL_COLUMNS = (
 )
 _FLIP_COLUMNS = (
     Column("library", "library", None, "what computed"),
-    Column("measured_rows", "rows, measured", "", "rows of the first doubling that time follows"),
-    Column("predicted_rows", "rows, predicted", "", "the same of the prediction"),
     Column("measured_balance", "measured balance", "", "rows at which floor and slope of the measured times meet"),
-    Column("predicted_balance", "predicted balance", "", "the same of the prediction"),
+    Column("predicted_balance", "predicted balance", "", "the same of the predicted times"),
+    Column("label_rows", "label turns", "", "fewest rows measured from which on the predicted bound is compute"),
 )
 
 

@@ -107,7 +107,7 @@ def test_one_shape_of_two_steps_is_fitted_or_judged_but_not_both():
 
 def test_fewer_records_than_parameters():
     fits, skipped = calibrate([timed(products(size=6), TRUE)], HOST, date="2026-11-23")
-    assert not fits and "cannot determine 10 parameters" in skipped[0].reason
+    assert not fits and "cannot determine 12 parameters" in skipped[0].reason
 
 
 def test_times_faster_than_physics_are_never_fitted():

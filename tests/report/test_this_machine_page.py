@@ -26,8 +26,7 @@ RECORD = {
     ],
     "flips": [
         {
-            "library": "numpy", "measured_rows": 16, "predicted_rows": 32,
-            "measured_balance": 14.2, "predicted_balance": 17.0,
+            "library": "numpy", "measured_balance": 14.2, "predicted_balance": 17.0, "label_rows": 16,
         }
     ],
     "sweep": POINTS,
@@ -45,6 +44,7 @@ def test_the_page_holds_its_record_and_says_that_no_gpu_was_used():
     page = html_of(contents(RECORD), "plotly.js")
     assert "has not been run on a GPU" in page
     assert "<b>CPU" not in page
+    assert "2, 2026-11-25. The calibration" in page  # the date whole, without its time of day
     held = page.split('id="record">', 1)[1].split("</script>", 1)[0]
     assert json.loads(held) == RECORD
 

@@ -39,11 +39,11 @@ def attention(*dims, parameters=FUSED, causal=True):
 
 
 def test_one_row_streams_its_weights_from_dram():
-    """4096 x 4096 in fp32 is 64 MiB: over 60 % of 40 GB/s and then over 50 % of the cache's 160 GB/s;
+    """4096 x 4096 in fp32 is 64 MiB: over 60 % of 40 GB/s, and as it arrives over 50 % of the cache's 160 GB/s;
     columns of 4096 values cost 300 more."""
     byte, values = 4.0 * 4096**2, 4.0 * 2 * 4096
     streamed = byte * (1.0 + 300.0 / 4096.0)
-    memory_s = streamed / (0.6 * 40e9) + (streamed + values) / (0.5 * 160e9)
+    memory_s = ((streamed / (0.6 * 40e9)) ** 4 + ((streamed + values) / (0.5 * 160e9)) ** 4) ** 0.25
     time = gemm(1.0, 4096.0, 4096.0)
     assert time.memory_s == pytest.approx(memory_s, rel=1e-6)
     assert time.total_s == pytest.approx(memory_s + 2.5e-6, rel=1e-3)  # nothing is packed
@@ -63,9 +63,9 @@ def test_two_rows_are_packed_and_one_is_not():
 
 
 def test_wide_weights_are_packed_at_half_the_rate():
-    costly = replace(GEMM, pack_flop_per_byte=500.0, wide_column=2048.0)
-    narrow, wide = (gemm(2.0, n, 2048.0, parameters=costly).total_s for n in (1.0, 2.0**21))
-    assert wide / narrow == pytest.approx(2.0 * 2.0**21, rel=0.02)
+    costly = replace(GEMM, pack_flop_per_byte=500.0, wide_column=2.0**20)
+    narrow, wide = (gemm(2.0, n, 2048.0, parameters=costly).total_s for n in (2.0**11, 2.0**31))
+    assert wide / narrow == pytest.approx(2.0 * 2.0**20, rel=0.02)
 
 
 def test_few_rows_one_by_one_read_the_weights_again():
@@ -82,7 +82,7 @@ def test_small_matrix_vector_products_have_one_core_s_bandwidth():
     """256 x 256 is below 460800 values, 4096 x 4096 above."""
     half = replace(GEMM, one_core_share=0.5, call_s=1e-8, product_s=1e-9)
     all_cores = replace(half, one_core_share=1.0)
-    small, large = ((gemm(1.0, n, n, parameters=each).total_s for each in (half, all_cores)) for n in (256.0, 4096.0))
+    small, large = ([gemm(1.0, n, n, parameters=each).total_s for each in (half, all_cores)] for n in (256.0, 4096.0))
     assert np.divide(*small) == pytest.approx(2.0, rel=0.03)
     assert np.divide(*large) == pytest.approx(1.0, rel=1e-3)
 
@@ -105,8 +105,12 @@ def test_small_products_are_not_packed():
 
 
 def test_weights_that_take_turns_within_the_cache_are_not_read_from_dram():
-    warm, cold = gemm(1.0, 512.0, 512.0, loop=BenchmarkLoop(2.0)), gemm(1.0, 512.0, 512.0)
-    assert cold.memory_s - warm.memory_s == pytest.approx(4.0 * 512**2 * (1.0 + 300.0 / 512.0) / (0.6 * 40e9), rel=1e-3)
+    """1 MB: two copies fit. On the way from DRAM the cache's time is the smaller part of a norm (see cpu_gemm_time)."""
+    alike = replace(GEMM, one_core_share=1.0)
+    warm, cold = (gemm(1.0, 512.0, 512.0, parameters=alike, loop=loop) for loop in (BenchmarkLoop(2.0), MODEL_STEP))
+    streamed = 4.0 * 512**2 * (1.0 + 300.0 / 512.0)
+    assert warm.memory_s == pytest.approx((streamed + 4.0 * 2 * 512) / (0.5 * 160e9), rel=1e-3)
+    assert cold.memory_s**4 - warm.memory_s**4 == pytest.approx((streamed / (0.6 * 40e9)) ** 4, rel=1e-3)
     assert warm.roofline_s == pytest.approx(2.0 * 512**2 / 200e9)  # no byte must come from DRAM
     assert cold.roofline_s == pytest.approx(4.0 * 512**2 / 40e9)
 
@@ -131,7 +135,7 @@ def test_rows_beyond_all_caches_come_from_dram():
 
 def test_a_layer_norm_takes_more_passes_than_an_rms_norm():
     one, two = (rows(64.0, 4096.0, 4096.0, vectors * 4096.0) for vectors in (1.0, 2.0))
-    assert two.compute_s / one.compute_s == two.overhead_s / one.overhead_s == pytest.approx(2.0**0.3)
+    assert two.compute_s / one.compute_s == two.overhead_s / one.overhead_s == pytest.approx(1.2)
 
 
 def test_fused_decode_by_hand():
@@ -160,7 +164,9 @@ def test_shared_keys_are_copied_for_every_query_head():
 
 @given(m=sizes, n=sizes, k=sizes, copies=st.integers(1, 64).map(float), loop=st.sampled_from([1.0, 8.0, np.inf]))
 def test_products_are_never_below_the_roofline_and_grow(m, n, k, copies, loop):
-    for parameters in (GEMM, CpuGemmParameters(**{name: facts.low for name, facts in facts_of(type(GEMM)).items()})):
+    """With one core as fast as all: where a library takes up further ones, a larger product may be the faster one."""
+    low = CpuGemmParameters(**{name: facts.low for name, facts in facts_of(type(GEMM)).items()})
+    for parameters in (replace(GEMM, one_core_share=1.0), replace(low, one_core_share=1.0)):
         time = gemm(m, n, k, copies, parameters, BenchmarkLoop(loop))
         assert time.total_s >= time.roofline_s > 0.0
         for larger in ((2 * m, n, k, copies), (m, 2 * n, k, copies), (m, n, 2 * k, copies), (m, n, k, 2 * copies)):
