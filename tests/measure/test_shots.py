@@ -8,18 +8,27 @@ import pytest
 
 from roofline.calibrate.models import parameters_time
 from roofline.cli.app import run
-from roofline.io.calibration import calibration_of
+from roofline.io.calibration import calibration_of, carried_over
 from roofline.io.datasets import own, read
 from roofline.io.profiles import load_target
 from roofline.io.records import DIMENSIONS, Family
 from roofline.measure import session
 from roofline.measure.numpy_executor import NumpyLibrary
-from roofline.measure.shots import ACCELERATOR, PROCESSOR, Largest, Shot, draw_shots, executed_shot
+from roofline.measure.shots import (
+    ACCELERATOR,
+    PROCESSOR,
+    Largest,
+    Shot,
+    Wide,
+    draw_shots,
+    draw_wide,
+    executed_shot,
+    measure_wide,
+)
 from roofline.structs import NO_WINDOW, Dtype
-from roofline.timing.transfer import transferred
 
 from ..calibrate.test_own_records import environment, measurement
-from .test_session import BRIEF
+from .test_session import BRIEF, WARM
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +100,11 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def test_sixty_shots_are_enough_to_start_from_a_relative(tmp_path, capsys):
-    """An H100 whose times are those of the A100's parameters, scaled, and 20 % slower, with 2 % of noise: the fit to
-    80 % of 60 shots finds them again within 10 %.
+    """An H100 whose times are those of the A100's parameters, scaled, by the kernels its profile declares, and 20 %
+    slower, with 2 % of noise: the fit to 80 % of 60 shots finds them again within 10 %.
     """
     source, target = load_target("a100-sxm-80gb"), load_target("h100-sxm")
-    models = transferred(calibration_of(source.calibration, "a100-sxm-80gb").models, source.device, target.device)
+    models = carried_over(calibration_of(source.calibration, "a100-sxm-80gb").models, source, target)
     draw = np.random.default_rng(1)
     base = measurement(backend="torch", activation=Dtype.BF16, weight=Dtype.BF16, cache=Dtype.BF16)
     rows = [
@@ -124,3 +133,20 @@ def test_sixty_shots_are_enough_to_start_from_a_relative(tmp_path, capsys):
 
 def test_processors_get_smaller_shapes():
     assert PROCESSOR.width < ACCELERATOR.width and PROCESSOR.cached < ACCELERATOR.cached
+
+
+def test_wide_weights_fit_in_memory_one_by_one_and_vocabularies_meet_no_prompt():
+    drawn = draw_wide(24, 7)
+    assert drawn == draw_wide(24, 7) != draw_wide(24, 8)
+    assert max(4.0 * weight.n * weight.k for weight in drawn) < 1e9
+    assert max(weight.k for weight in drawn) > 10_000 and max(weight.n for weight in drawn) > 40_000
+    for number, weight in enumerate(drawn):
+        single, few, *prompt = weight.rows
+        assert single == 1 and 2 <= few <= 8
+        assert len(prompt) == (0 if number % 4 == 1 else 1)
+
+
+def test_every_row_count_of_a_wide_weight_is_a_record():
+    found = list(measure_wide(Wide(96, 64, (1, 3)), NumpyLibrary(), WARM))
+    assert [record.dims for record in found] == [{"m": m, "n": 96.0, "k": 64.0, "copies": 1.0} for m in (1.0, 3.0)]
+    assert all(record.family == "gemm" and record.samples_s for record in found)

@@ -55,7 +55,7 @@ def test_large_product_reaches_its_fraction_of_the_peak():
 
 
 def test_two_rows_are_packed_and_one_is_not():
-    """Where packing outlasts all else, it is the time: 500 FLOP per byte, and 2048 / (2048 + 1e5) more for the width."""
+    """Where packing outlasts all else, it is the time: 500 FLOP per byte, 2048 / (2048 + 1e5) more for its width."""
     costly, width = replace(GEMM, pack_flop_per_byte=500.0), 1.0 + 2048.0 / (2048.0 + 1e5)
     assert gemm(1.0, 2048.0, 2048.0).total_s == pytest.approx(gemm(1.0, 2048.0, 2048.0, parameters=costly).total_s)
     packed_s = 500.0 * 4.0 * 2048**2 * width / 200e9
