@@ -139,16 +139,18 @@ def _screened(
     others = seen[SCREEN_ROWS : 2 * SCREEN_ROWS]
     judge = everything.take(np.sort(others if others.size >= SCREEN_ROWS // 2 else seen[:SCREEN_ROWS]))
     scores: list[float] = []
+    refused: RooflineError | None = None
     for option in options:
         progress(f"trying {type(option.prior).__name__} ({len(scores) + 1} of {len(options)})")
         try:
             found = fit_rows(few, device, option)
-        except (RooflineError, ValueError, FloatingPointError):
+        except (RooflineError, ValueError, FloatingPointError) as error:
             scores.append(np.inf)  # this kernel cannot explain rows of this family
+            refused = error if isinstance(error, RooflineError) else refused
             continue
         scores.append(float(np.mean(np.abs(np.log(ratio_of(judge, device, found.parameters))))))
     if not np.isfinite(min(scores)):
-        raise RooflineError(
+        raise refused or RooflineError(
             f"records: {few.measured_s.size} rows of {everything.groups[0].name} determine no model. Measure more."
         )
     return options[int(np.argmin(scores))]

@@ -59,7 +59,7 @@ every shape's samples, not all samples of some shapes.
 DRAW, QUICK_DRAW = (48, 2048, 1024), (10, 1024, 256)
 """How many layers are drawn, and their largest hidden size and prompt."""
 
-WIDE, QUICK_WIDE = 24, 6
+WIDE, QUICK_WIDE = 24, 4
 """How many weights of wide layers are drawn."""
 
 LEAST_VOCABULARY = 64.0
