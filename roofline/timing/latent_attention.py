@@ -176,12 +176,12 @@ class _Formula:
     def __call__(self, *operands: Array) -> Time:
         *dims, copies, launch_floor_s = operands
         chip, fitted, shape = self.chip, self.parameters, _Shape(*dims)
-        absorbed_compute_s, absorbed_memory_s, absorbed_flop = self.absorbed(shape)
+        absorbed_s, absorbed_compute_s, absorbed_memory_s, absorbed_flop = self.absorbed(shape)
         expanded_compute_s, expanded_memory_s, expanded_flop = self.expanded(shape)
         absorb = shape.new_token <= fitted.kernel.value.absorbed_up_to
         compute_s = np.where(absorb, absorbed_compute_s, expanded_compute_s)
         memory_s = np.where(absorb, absorbed_memory_s, expanded_memory_s)
-        busy_s = np.where(absorb, fourth_power_norm(compute_s, memory_s), compute_s + memory_s)
+        busy_s = np.where(absorb, absorbed_s, compute_s + memory_s)
 
         other_byte = shape.query * (shape.nope_dim + shape.rope_dim + shape.value_dim) * VALUE_BYTE
         other_byte += shape.weight_value * VALUE_BYTE
@@ -194,8 +194,11 @@ class _Formula:
         overhead_s = np.maximum(launch_s, launch_floor_s)
         return Time(compute_s, memory_s, np.zeros(busy_s.shape), overhead_s, total_s, roofline_s)
 
-    def absorbed(self, shape: _Shape) -> tuple[Array, Array, Array]:
-        """Seconds in the units, seconds of memory, and FLOP of the absorbed form."""
+    def absorbed(self, shape: _Shape) -> tuple[Array, Array, Array, Array]:
+        """Seconds of the absorbed form, of them in the units and of memory, and FLOP.
+
+        Attention overlaps with the latents that it reads; the products around it are kernels of their own.
+        """
         chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
         row, column = facts.absorbed.row, facts.absorbed.column
         key_dim = shape.kv_rank + shape.rope_dim
@@ -222,8 +225,10 @@ class _Formula:
         moved_byte = 2.0 * shape.query * (key_dim + shape.kv_rank) * VALUE_BYTE
         moved_byte += (split > 1.0) * split * shape.query * shape.kv_rank * PARTIAL_BYTE
         moved_byte += shape.weight_value * VALUE_BYTE
-        memory_s = (shape.latent_byte + moved_byte) / (fitted.dram_fraction * chip.dram_byte_per_s)
-        return attention_s + projected_s, memory_s, project_flop + flop * shape.pair
+        byte_s = 1.0 / (fitted.dram_fraction * chip.dram_byte_per_s)
+        read_s, moved_s = shape.latent_byte * byte_s, moved_byte * byte_s
+        total_s = fourth_power_norm(attention_s, read_s) + fourth_power_norm(projected_s, moved_s)
+        return total_s, attention_s + projected_s, read_s + moved_s, project_flop + flop * shape.pair
 
     def expanded(self, shape: _Shape) -> tuple[Array, Array, Array]:
         """Seconds in the units, seconds of memory, and FLOP of the expanded form."""
