@@ -19,6 +19,8 @@ NEARLY_FULL = 0.8
 CACHED_ROWS = 64
 """Shapes whose splits are compared at a time: 64 KiB a temporary."""
 
+_SPLITS = np.arange(1.0, MOST_SPLITS + 1.0)
+
 SPREAD = 1.1
 """Head-room of the balanced rule over an even share of key blocks per unit."""
 
@@ -67,16 +69,17 @@ def chosen_splits(
 
 def _wave_efficient(tiles: Array, blocks: Array, places: float) -> Array:
     """The fewest splits whose waves are filled to GOOD_ENOUGH of the best; one where the tiles nearly fill a wave."""
-    split = np.arange(1.0, MOST_SPLITS + 1.0)
-    chosen = np.empty(np.size(tiles))
-    for start in range(0, chosen.size, CACHED_ROWS):
-        rows = slice(start, start + CACHED_ROWS)
-        own_tiles, own_blocks = np.ravel(tiles)[rows, None], np.ravel(blocks)[rows, None]
-        share = np.ceil(own_blocks / split)
-        worthwhile = own_blocks >= split
+    flat_tiles, flat_blocks = np.ravel(tiles), np.ravel(blocks)
+    chosen = np.ones(flat_tiles.size)
+    open_rows = np.flatnonzero((flat_tiles < NEARLY_FULL * places) & (flat_blocks > 1.0))
+    for start in range(0, open_rows.size, CACHED_ROWS):
+        rows = open_rows[start : start + CACHED_ROWS]
+        own_tiles, own_blocks = flat_tiles[rows, None], flat_blocks[rows, None]
+        share = np.ceil(own_blocks / _SPLITS)
+        worthwhile = own_blocks >= _SPLITS
         worthwhile[:, 1:] &= share[:, 1:] != share[:, :-1]
-        waves = own_tiles * split / places
+        waves = own_tiles * _SPLITS / places
         efficiency = waves / np.ceil(waves) * worthwhile
         good = efficiency >= GOOD_ENOUGH * efficiency.max(axis=-1, keepdims=True)
         chosen[rows] = 1.0 + good.argmax(axis=-1)
-    return np.where(tiles >= NEARLY_FULL * places, 1.0, chosen.reshape(np.shape(tiles)))
+    return chosen.reshape(np.shape(tiles))
