@@ -64,11 +64,10 @@ class Found:
 
 def finished(found: Found, load: Load, replicas: Number, transfer_s: Number = 0.0) -> SteadyState:
     """The SteadyState of `replicas` that each do as `found`, with percentiles."""
-    cycle, costs, host = found.cycle, found.cycle.costs, load.served.engine.host
+    cycle, costs = found.cycle, found.cycle.costs
     prompt, output, slots = load.prompt + load.cached, load.output, found.slots
     emitted = load.speculation.token_per_step
-    front_s = host.request_s + host.prompt_token_s * prompt
-    prefill_s = front_s + costs.alone_s
+    prefill_s = front_end_s(load) + costs.alone_s
     own_var = load.prompt_cv2 * costs.alone_s**2
     inner = lognormal_spread(prefill_s + found.interference_s + transfer_s, own_var + found.interference_var)
     ttft = sum_of(found.queue_s, inner)
@@ -100,6 +99,12 @@ def finished(found: Found, load: Load, replicas: Number, transfer_s: Number = 0.
         step_s=costs.decode_s,
         host_share=costs.host_s / costs.decode_s,
     )
+
+
+def front_end_s(load: Load) -> Array:
+    """Seconds that a request spends in the engine's front end, where it holds no slot."""
+    host = load.served.engine.host
+    return np.asarray(host.request_s + host.prompt_token_s * (load.prompt + load.cached))
 
 
 def slope_s(load: Load, decoding: Array) -> Array:

@@ -1,9 +1,10 @@
 """Continuous batching in steady state, in closed form on top of the step times; elementwise over configurations.
 
-A closed loop of N clients runs B = min(N, memory, max_sequence) sequences in the cycle of cycle.py; the others wait for
-a slot: (N/B - 1)·T (Little's law). An open loop of rate r has t = D / (1 - r·X) with D at r·n·t decoding sequences (a
-fixed point), and more because the running batch varies (_varied); prompts queue for the token budget as G/G/1 and for
-slots as G/G/c; it saturates at the throughput of the closed loop with every slot taken.
+A closed loop of N clients runs B = min(N·T / (T + F), memory, max_sequence) sequences in the cycle T of cycle.py, F the
+front end's time of a request; the others wait for a slot: N/B·T - T - F (Little's law). An open loop of rate r has
+t = D / (1 - r·X) with D at r·n·t decoding sequences (a fixed point), and more because the running batch varies
+(_varied); prompts queue for the token budget as G/G/1 and for slots as G/G/c; it saturates at the throughput of the
+closed loop with every slot taken.
 
 Sources: Little (1961); Allen and Cunneen's approximation for G/G/c in Sakasegawa's form (Annals of the Institute of
 Statistical Mathematics 29, 1977).
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..structs import Array, Number
-from .cycle import NO_SPECULATION, Cycle, Load, Speculation, costs_of, cycle_of, in_step, load_of
+from .cycle import NO_SPECULATION, ROUNDS, Cycle, Load, Speculation, costs_of, cycle_of, in_step, load_of
 from .lengths import Lengths
 from .solve import root_between
 from .spread import lognormal_spread, waiting_spread
-from .state import Found, SteadyState, finished, slope_s
+from .state import Found, SteadyState, finished, front_end_s, slope_s
 from .step import ServedModel
 from .traffic import ClosedLoop, OpenLoop, Traffic
 
@@ -85,12 +86,16 @@ def _closed(load: Load, traffic: ClosedLoop) -> Found:
     slots, by_memory = slots_of(load)
     clients = np.asarray(traffic.concurrency, dtype=np.float64) / load.served.replicas
     some = slots > 0.0
+    front_s = front_end_s(load)
     running = np.maximum(np.minimum(clients, slots), 1e-9)
+    for _ in range(ROUNDS):
+        slot_s = cycle_of(load, running).slot_s
+        running = np.maximum(np.minimum(clients * slot_s / (slot_s + front_s), slots), 1e-9)
     cycle = cycle_of(load, running)
     started = 1.0 / np.maximum(traffic.request_per_slot, 1.0)
     burst_s = started * np.maximum(running - 1.0, 0.0) / 2.0 * cycle.costs.beside_s
-    beyond = np.where(some, np.maximum(clients / running - 1.0, 0.0), 0.0)
-    wait_s = beyond * cycle.slot_s
+    waiting_s = clients / running * cycle.slot_s - cycle.slot_s - front_s
+    wait_s = np.where(some & (running >= slots), np.maximum(waiting_s, 0.0), 0.0)
     endless = np.where(some, 0.0, np.inf)
     met_s = np.maximum(cycle.service_s - cycle.costs.alone_s, 0.0) + burst_s * (1.0 - in_step(load, cycle.costs))
     return Found(

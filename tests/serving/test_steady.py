@@ -48,6 +48,16 @@ def test_clients_beyond_the_slots_wait_by_littles_law():
     assert int(found.slot_limit) == 1
 
 
+@pytest.mark.parametrize("schedule", [ENGINE.schedule, PrefillFirst()])
+@pytest.mark.parametrize("clients", [1.0, 7.0, 64.0, 65.0, 256.0])
+def test_every_client_is_somewhere_front_end_included(clients, schedule):
+    """Little's law: N clients = requests per second x (TTFT + decode time), the time in the front end being TTFT."""
+    engine = replace(ENGINE, schedule=schedule, host=replace(ENGINE.host, request_s=0.05, prompt_token_s=1e-4))
+    found = steady_state(served(engine), ClosedLoop(clients), LENGTHS)
+    whole_s = float(found.ttft_s.mean) + 100 * float(found.tpot_s.mean)
+    assert float(found.request_per_s) * whole_s == pytest.approx(clients, rel=0.01)
+
+
 def test_an_open_loop_decodes_what_little_says():
     found = steady_state(served(), OpenLoop(200.0), LENGTHS)
     tpot, batch = float(found.tpot_s.mean), float(found.batch)
