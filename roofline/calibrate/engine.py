@@ -110,10 +110,14 @@ def with_parameters(engine: Engine, values: Mapping[str, float]) -> Engine:
 def fit_engine(engine: Engine, rows: Sequence[Rows]) -> Engine:
     """`engine` with the parameters that `rows` ask for, its own values as priors.
 
-    Rows of another engine are predicted with the parameters that are tried and that engine's own scheduler.
+    TPOT first, then what is in TTFT alone, and TPOT again: clients in the front end, which only TTFT shows, are not
+    among the sequences that run. Rows of another engine are predicted with the parameters that are tried and that
+    engine's own scheduler.
     """
     by_tpot = _fit(engine, rows, TPOT_PRIORS, _tpot_residual)
-    return _fit(by_tpot, rows, TTFT_PRIORS, _ttft_residual)
+    by_ttft = _fit(by_tpot, rows, TTFT_PRIORS, _ttft_residual)
+    front = with_parameters(engine, {name: parameter_of(by_ttft, name) for name in TTFT_PRIORS})
+    return _fit(front, rows, TPOT_PRIORS, _tpot_residual)
 
 
 Residual = Callable[[Engine, ServedSet, NDArray[np.intp]], Array]

@@ -114,7 +114,7 @@ ENVIRONMENT = own.Environment(
 )
 MEASUREMENT = own.Measurement(
     family="gemm",
-    step="mlp_up",
+    step="up_proj",
     backend="numpy",
     activation=Dtype.FP32,
     weight=Dtype.FP32,
@@ -134,7 +134,7 @@ def own_file(*records: own.Measurement) -> own.RecordFile:
 
 
 def test_own_records_round_trip(tmp_path: Path):
-    warm = replace(MEASUREMENT, operand_copies=1.0, step="query_projection")
+    warm = replace(MEASUREMENT, operand_copies=1.0, step="q_proj")
     file = own_file(MEASUREMENT, warm, replace(MEASUREMENT, dims={"m": 8.0, "n": 64.0, "k": 64.0, "copies": 1.0}))
     own.write(tmp_path / "run.json", file)
     assert own.load(tmp_path / "run.json") == file
@@ -142,10 +142,10 @@ def test_own_records_round_trip(tmp_path: Path):
     records, refused = read(tmp_path)
     assert not refused
     assert {(group.kernel, group.size, group.loop.operand_copies) for group in records} == {
-        ("mlp_up", 2, np.inf),
-        ("query_projection", 1, 1.0),
+        ("up_proj", 2, np.inf),
+        ("q_proj", 1, 1.0),
     }
-    first = next(group for group in records if group.kernel == "mlp_up")
+    first = next(group for group in records if group.kernel == "up_proj")
     assert (first.device, first.backend, first.version, first.precision.label) == ("host", "numpy", "2.0", "fp32")
     assert first.measured_s.tolist() == pytest.approx([1.4e-6, 1.4e-6])  # the fast side: 20th percentile of 1, 2, 3
     assert first.line.tolist() == [1.0, 3.0]
