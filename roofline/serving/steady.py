@@ -140,9 +140,8 @@ def _open(load: Load, traffic: OpenLoop) -> Found:
     costs = costs_of(load, decoding)
     prompt_usage = np.minimum(served_rate * costs.beside_s, 1.0 - 1e-9)
     prompt_wait_s, _ = wait_for_servers_s(1.0, prompt_usage, costs.beside_s, (arrival_cv2 + load.prompt_cv2) / 2.0)
-    until_seen = (
-        0.5 + load.served.engine.ahead
-    )  # of a step: the rest of the running one, and the next where it is scheduled
+    # steps until a request is seen: the rest of the running one, and the next where engines schedule ahead
+    until_seen = 0.5 + load.served.engine.ahead
     service_s = costs.beside_s + prompt_wait_s + until_seen * gap_s
     slot_s = service_s + load.steps * gap_s
     slot_cv2 = load.output_cv2 * (load.steps * full.tpot_s / np.maximum(full.slot_s, 1e-30)) ** 2
