@@ -5,12 +5,13 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import RooflineError, unknown
 from .screen import working
+from .screen_fits import errors_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +121,7 @@ def calibrate_command(
         table = {" ".join((name, *key)): fitted_table(fitted) for (name, key), fitted in fits.items()}
         typer.echo(json.dumps({"schema": "roofline.calibration/1", "fits": table}, indent=1, default=str))
     else:
-        typer.echo(_summary(fits))
+        typer.echo(errors_table(fits))
     for item in skipped:
         typer.echo(f"skipped {' '.join(item.key)}: {item.reason}", err=True)
     left_out = sum(item.n for item in refused)
@@ -163,30 +164,3 @@ def _without_calibration(text: str) -> str:
 def named(text: str, name: str) -> str:
     """A profile's text under another name: a profile is named as its file."""
     return re.sub(r'^name = ".*"$', f'name = "{name}"', text, count=1, flags=re.MULTILINE)
-
-
-def _summary(fits: Any) -> str:
-    from rich.table import Table
-
-    from .screen import rendered
-
-    table = Table(title="errors on rows not fitted", title_justify="left")
-    for column in ("family", "format", "data", "fitted", "unseen", "excluded", "median", "mean", "bias", "in band"):
-        table.add_column(column, justify="left" if column in ("family", "format", "data") else "right")
-    for column in ("bare roofline", "undetermined"):
-        table.add_column(column, justify="right" if column == "bare roofline" else "left")
-    for (_, (family, label)), fitted in sorted(fits.items()):
-        known = fitted.evidence
-        table.add_row(
-            family,
-            label,
-            f"{known.backend} {known.version}".strip(),
-            *(f"{count:,}" for count in (known.fitted_rows, known.unseen_rows, known.excluded_rows)),
-            f"{known.median_ape:.1%}",
-            f"{known.mape:.1%}",
-            f"{known.bias:+.1%}",
-            f"{known.coverage:.0%}",
-            f"{known.roofline_median_ape:.0%}",
-            ", ".join(known.undetermined),
-        )
-    return rendered(table, width=200)

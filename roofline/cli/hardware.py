@@ -47,10 +47,18 @@ def list_command(as_json: Json = False) -> None:
 
 @app.command("show")
 def show_command(
-    name: Annotated[str, typer.Argument(help="A profile, an alias, or a .toml file.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A profile, an alias, or a .toml file.")],
+    family: Annotated[
+        str | None, typer.Option(help="Show the fitted parameters of this kernel family instead, such as gemm.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Show every fact of a profile with its printed text, kind and source."""
+    """Show every fact of a profile with its printed text, kind and source, and how well its kernels are known."""
     from ..io.profiles import load_device, load_profile
+
+    if family is not None:
+        _show_family(name, family, as_json)
+        return
 
     profile, device = load_profile(name), load_device(name)
     if as_json:
@@ -73,6 +81,33 @@ def show_command(
     typer.echo(f"unsupported: {', '.join(profile.unsupported) or 'none'}\n\nsources:")
     for key, citation in profile.sources.items():
         typer.echo(f"  {key}: {citation}")
+    _show_calibration(name)
+
+
+def _show_calibration(name: str) -> None:
+    """How well the kernels of a device are known, in one line and a table."""
+    from ..io.calibration import every_fit, load_calibration
+    from ..io.profiles import load_target
+    from .screen_fits import errors_table
+
+    target = load_target(name)
+    typer.echo(f"\ncalibration: {load_calibration(target).summary}")
+    fits = every_fit(target)
+    if fits:
+        typer.echo(f"\n{errors_table(fits)}\n--family NAME shows the parameters of a family.")
+
+
+def _show_family(name: str, family: str, as_json: bool) -> None:
+    """The fitted parameters of one kernel family, for every library and format."""
+    from ..io.calibration import every_fit, fitted_table
+    from ..io.profiles import load_target
+    from .screen_fits import of_family, parameter_tables
+
+    fits = of_family(every_fit(load_target(name)), family, name)
+    if as_json:
+        _print_json({" ".join((library, *key)): fitted_table(fitted) for (library, key), fitted in fits.items()})
+        return
+    typer.echo(parameter_tables(fits))
 
 
 @app.command("lint")

@@ -133,6 +133,14 @@ def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     return _typical(replace(found, summary=_summary(found, names)), target.device)
 
 
+def every_fit(target: Target) -> dict[tuple[str, Key], Fitted]:
+    """The fits that predictions for a profile can use, of every library: its own, and those carried over to it."""
+    loaded = (load_calibration(target, name) for name in backends_of(target))
+    return {
+        (fitted.evidence.backend, key): fitted for calibration in loaded for key, fitted in calibration.models.items()
+    }
+
+
 def _typical(found: Calibration, device: Device) -> Calibration:
     """`found` with the families that it has no fit of at the median of what their kernels took elsewhere.
 
