@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..structs import Array, Number
+from .blocks import where
 from .chip import Chip
 
 WAVE_ROUNDING = 0.7
@@ -69,15 +70,24 @@ class CacheParameters(Protocol):
 
 Tiles = tuple[Tile, ...]
 
+_SMALLEST = float(np.finfo(np.float64).tiny)
+"""Divides a norm of nothing and nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class TileSizes:
-    """A tile for each shape: `start` is its share of the start-up; the other fields as in Tile."""
+    """A tile for each shape; fields as in Tile. `short`: where it is the one for few rows."""
 
     row: Array
     column: Array
-    start: Array
     slow_window_group: Array
+    short: NDArray[np.bool_]
+    short_start: Array
+
+    @property
+    def start(self) -> Array:
+        """Its share of a tile's start-up."""
+        return where(self.short, self.short_start, 1.0)
 
 
 def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.bool_]) -> TileSizes:
@@ -87,9 +97,8 @@ def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.
     up_to, table = _tile_table(tiles)
     row, column, short_up_to_row, short_row, short_column, start, narrow, slow = table[:, up_to.searchsorted(head_dim)]
     short = rows <= short_up_to_row
-    column = np.where(short, short_column, column)
-    column = np.where(windowed & (narrow > 0.0), narrow, column)
-    return TileSizes(np.where(short, short_row, row), column, np.where(short, start, 1.0), slow)
+    column = where(windowed & (narrow > 0.0), narrow, where(short, short_column, column))
+    return TileSizes(where(short, short_row, row), column, slow, short, start)
 
 
 @lru_cache(maxsize=64)
@@ -112,9 +121,11 @@ def softmax_cycle(chip: Chip) -> float:
 
 def power_norm(exponent: float, left: Array, right: Array) -> Array:
     """(leftᵖ + rightᵖ)^¹ᐟᵖ: the sum for p = 1, towards the maximum for large p. Unit of its arguments."""
-    larger = np.maximum(np.maximum(left, right), np.finfo(float).tiny)
-    parts: Array = np.power(left / larger, exponent) + np.power(right / larger, exponent)
-    return np.asarray(larger * np.power(parts, 1.0 / exponent))
+    larger = np.maximum(np.maximum(left, right), _SMALLEST)
+    norm: Array = larger * np.power(
+        np.power(left / larger, exponent) + np.power(right / larger, exponent), 1.0 / exponent
+    )
+    return norm
 
 
 def throttled(time_s: Array) -> Array:
@@ -125,7 +136,8 @@ def throttled(time_s: Array) -> Array:
 
 def cached_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Array:
     """Share of a working set that the last-level cache serves: nearly all while it fits, nearly none at twice that."""
-    return np.asarray(1.0 / (1.0 + np.power(working_set_byte / np.maximum(usable_cache_byte, 1.0), 3.0)))
+    share: Array = 1.0 / (1.0 + np.power(working_set_byte / np.maximum(usable_cache_byte, 1.0), 3.0))
+    return share
 
 
 def second_per_byte(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import Array, Number
 from .time import Time
@@ -14,14 +15,15 @@ BLOCK_SIZE = 8192
 def timed_in_blocks(formula: Callable[..., Time], *operands: Number, block_size: int = BLOCK_SIZE) -> Time:
     """`formula(*operands)` for broadcast operands of any shape; the formula sees one-dimensional blocks.
 
-    A single element is handed over as a NumPy scalar, which costs a fraction of an array. (Formulas write np.power and
-    np.square, not `**`: Python's operator on scalars rounds the last bit differently.)
+    A single element is handed over as a NumPy scalar, on which arithmetic costs a tenth of what it costs on an array of
+    one element or of none. (Formulas write np.power and np.square, not `**`: Python's operator on scalars rounds the
+    last bit differently. They choose with `where`, and leave np.asarray alone: both would make arrays of scalars.)
     """
     arrays = [np.asarray(operand, dtype=np.float64) for operand in operands]
     every = np.broadcast(*arrays)
     if every.size == 1:
-        time = formula(*(array.ravel()[0] for array in arrays))
-        return Time(*(np.array(getattr(time, name), ndmin=every.ndim) for name in Time.__slots__))
+        time = formula(*[array.ravel()[0] for array in arrays])
+        return Time(*[np.array(getattr(time, name), ndmin=every.ndim) for name in Time.__slots__])
     flat = [np.broadcast_to(array, every.shape).ravel() for array in arrays]
     parts = [np.empty(every.size) for _ in Time.__slots__]
     for start in range(0, every.size, block_size):
@@ -30,6 +32,12 @@ def timed_in_blocks(formula: Callable[..., Time], *operands: Number, block_size:
         for whole, name in zip(parts, Time.__slots__, strict=True):
             whole[block] = getattr(time, name)
     return Time(*(whole.reshape(every.shape) for whole in parts))
+
+
+def where(condition: NDArray[np.bool_], left: Number, right: Number) -> Array:
+    """`left` where `condition` holds, else `right`; a NumPy scalar where all are scalars (np.where makes an array)."""
+    chosen: Array = np.where(condition, left, right)[()]
+    return chosen
 
 
 def fourth_power_norm(left: Array, right: Array) -> Array:

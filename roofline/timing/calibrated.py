@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
         case FusedAttention(), (
             PrefillAttentionParameters() | DecodeAttentionParameters() | SystolicAttentionParameters()
         ) as own:
-            time = _attention_time(work, device, own)
+            time = _attention_time(work, device, _of_a_step(own))
         case WholeLatentAttention(), LatentAttentionParameters() as own:
             # W_UK and W_UV in 16 bits whatever the weights are stored in: libraries widen them once, when they load.
             time = latent_attention_time(
@@ -136,11 +137,10 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
     return time
 
 
-def _attention_time(
-    work: FusedAttention,
-    device: Device,
-    parameters: PrefillAttentionParameters | DecodeAttentionParameters | SystolicAttentionParameters,
-) -> Time:
+_AttentionParameters = PrefillAttentionParameters | DecodeAttentionParameters | SystolicAttentionParameters
+
+
+def _attention_time(work: FusedAttention, device: Device, parameters: _AttentionParameters) -> Time:
     shape = work.shape
     chip = chip_of(device, shape.query)
     query_byte, kv_byte = STORED_BYTE[shape.query], STORED_BYTE[shape.cache]
@@ -156,7 +156,7 @@ def _attention_time(
                 kv_byte=kv_byte,
                 causal=shape.causal,
                 chip=chip,
-                parameters=replace(parameters, writes_cache=False),  # kv_append is a kernel of its own in a step
+                parameters=parameters,
             )
         case DecodeAttentionParameters():
             return decode_attention_time(
@@ -165,7 +165,7 @@ def _attention_time(
                 *heads,
                 kv_byte=kv_byte,
                 chip=chip,
-                parameters=replace(parameters, writes_cache=False),  # kv_append is a kernel of its own in a step
+                parameters=parameters,
             )
         case SystolicAttentionParameters():
             token_byte = 2.0 * shape.heads * shape.head_dim * query_byte
@@ -181,6 +181,16 @@ def _attention_time(
                 pair_flop=pair_flop,
                 window=window,
             )
+
+
+@lru_cache(maxsize=64)
+def _of_a_step(measured: _AttentionParameters) -> _AttentionParameters:
+    """The parameters without the write to the cache: kv_append is a kernel of its own in a step. Remembered."""
+    match measured:
+        case PrefillAttentionParameters() | DecodeAttentionParameters():
+            return replace(measured, writes_cache=False)
+        case SystolicAttentionParameters():
+            return measured
 
 
 def _pointwise_time(work: Pointwise, device: Device, parameters: Sequence[Parameters]) -> Time:

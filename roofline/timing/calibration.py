@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from ..kernels import Work
 from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, UnfusedStep, WholeLatentAttention
@@ -172,10 +173,11 @@ DATASHEET_FAMILY: Mapping[str, KernelFamily] = {
 _SIXTEEN_BIT = frozenset({Dtype.BF16, Dtype.FP16})
 
 
+@lru_cache(maxsize=64)
 def format_label(operand: Dtype, stored: Dtype) -> str:
     """The format label of records for operands in `operand` and weights (or cache) in `stored`.
 
-    bf16 and fp16 run at the same rates on the same kernels and share the label of bf16.
+    bf16 and fp16 run at the same rates on the same kernels and share the label of bf16. Pure, so remembered.
     """
     wide, narrow = ("bf16" if dtype in _SIXTEEN_BIT else str(dtype) for dtype in (operand, stored))
     return wide if wide == narrow else f"{wide}/{narrow}"

@@ -19,7 +19,7 @@ from .attention_common import (
     softmax_cycle,
     tile_sizes,
 )
-from .blocks import timed_in_blocks
+from .blocks import timed_in_blocks, where
 from .chip import Chip
 from .decode_kernels import Auxiliary, DecodeKernel, VectorKernel
 from .loop import MODEL_STEP, BenchmarkLoop, must_come_from_dram_byte
@@ -177,7 +177,7 @@ class _Formula:
         launch_floor_s: Array,
     ) -> Time:
         chip, fitted, facts = self.chip, self.parameters, self.parameters.kernel.value
-        seen = np.asarray(key_count(1.0, context, window))
+        seen: Array = key_count(1.0, context, window)  # type: ignore[assignment]
         shape = _Shape(sequences, context + 1.0, seen, heads, kv_heads, head_dim, window, kv_byte)
         walk = self.grouped(shape)
         if facts.vector is not None:
@@ -240,10 +240,10 @@ class _Formula:
                 return np.zeros(group.shape)
             case Auxiliary.LAYOUT_COPIES:
                 copied = (group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0)
-                return np.asarray((2.0 * copied + CONTIGUOUS_COPY * (group > 1.0)) * kernel_s)
+                return (2.0 * copied + CONTIGUOUS_COPY * (group > 1.0)) * kernel_s
             case Auxiliary.SEQUENCE_SCHEDULER:
                 steps = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
-                return np.asarray(kernel_s + self.parameters.schedule_s * steps)
+                return kernel_s + self.parameters.schedule_s * steps
 
     def vector(self, shape: "_Shape", facts: VectorKernel) -> _Pass:
         """One block of threads per query head."""
@@ -251,7 +251,7 @@ class _Formula:
         tiles = shape.sequences * shape.heads
         per_unit = np.maximum(tiles / chip.unit_count, 1.0)
         places = np.clip(np.exp2(np.floor(np.log2(per_unit))), facts.least_places, facts.most_places)
-        split = np.where(tiles < chip.unit_count, np.floor(shape.seen / facts.split_key) + 1.0, 1.0)
+        split = where(tiles < chip.unit_count, np.floor(shape.seen / facts.split_key) + 1.0, 1.0)
         split = np.minimum(split, facts.most_splits)
         keys = shape.seen / split * places
         passes = np.ceil(keys * shape.key_byte / facts.pass_byte)
@@ -285,4 +285,4 @@ class _Shape:
 def _either(condition: NDArray[np.bool_], left: _Pass, right: _Pass) -> _Pass:
     """`left` where `condition` holds, else `right`."""
     pairs = ((getattr(left, name.name), getattr(right, name.name)) for name in fields(_Pass))
-    return _Pass(*(np.where(condition, yes, no) for yes, no in pairs))
+    return _Pass(*(where(condition, yes, no) for yes, no in pairs))

@@ -4,8 +4,8 @@ The study behind it: a library offers a few tiles and split-K factors and takes 
 up, run in waves, are fed from L2, write back their result unoverlapped; DRAM traffic overlaps with all that.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from .blocks import fourth_power_norm, timed_in_blocks
 from .chip import Chip
 from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dram_byte
 from .parameter import parameter
-from .tiles import TileKernel, TileLibrary
+from .tiles import TileLibrary, TileSet
 from .time import Time
 
-Mask = NDArray[np.bool_]
-"""Where in a block something holds."""
+BLOCK_SHAPES = 512
+"""Shapes timed at a time, each with up to 75 candidates: 300 KiB a temporary, a few of which fit the second cache."""
 
 PARTIAL_SUM_BYTE = 8.0
 """Split-K writes a partial sum in fp32 to L2 and reads it back: 2 x 4 bytes per output and split."""
@@ -113,7 +113,8 @@ def gemm_time(
         output_byte=STORED_BYTE[output],
         convert_flop=parameters.convert_flop_per_value * widened,
     )
-    return timed_in_blocks(formula, m, n, k, products, loop.operand_copies, loop.launch_floor_s)
+    operands = (m, n, k, products, loop.operand_copies, loop.launch_floor_s)
+    return timed_in_blocks(formula, *operands, block_size=BLOCK_SHAPES)
 
 
 def quantise_time(
@@ -158,59 +159,75 @@ class _Formula:
         dram_byte += missed_fraction(weight + other, usable_cache) * other
         memory_s = dram_byte / (fitted.dram_fraction * chip.dram_byte_per_s)
 
-        busy_s = np.full(m.shape, np.inf)
-        compute_s, sum_s = np.zeros(m.shape), np.zeros(m.shape)
-        for kernel in fitted.library.value.kernels:
-            for candidate_compute_s, candidate_sum_s, considered in self.candidates(kernel, m, n, k, products):
-                candidate_s = fourth_power_norm(candidate_compute_s, memory_s) + candidate_sum_s
-                faster = considered & (candidate_s < busy_s)
-                np.copyto(busy_s, candidate_s, where=faster)
-                np.copyto(compute_s, candidate_compute_s, where=faster)
-                np.copyto(sum_s, candidate_sum_s, where=faster)
-
+        busy_s, compute_s, sum_s = self.fastest(m, n, k, products, memory_s)
         dram = must_come_from_dram_byte(weight, other, chip.cache_byte, BenchmarkLoop(copies))
         roofline_s = np.maximum(FLOP_PER_FMA * products * m * n * k / chip.flop_per_s, dram / chip.dram_byte_per_s)
         total_s = np.maximum(np.maximum(fitted.launch_s + busy_s, roofline_s), launch_floor_s)
         overhead_s = np.maximum(fitted.launch_s + sum_s, launch_floor_s)
         return Time(compute_s, memory_s, np.zeros(m.shape), overhead_s, total_s, roofline_s)
 
-    def candidates(
-        self, kernel: TileKernel, m: Array, n: Array, k: Array, products: Array
-    ) -> Iterator[tuple[Array, Array, Mask]]:
-        """Per split that is considered anywhere: seconds in the compute units and to sum the parts, and where it is."""
+    def fastest(self, m: Array, n: Array, k: Array, products: Array, memory_s: Array) -> tuple[Array, Array, Array]:
+        """Seconds of the fastest candidate with DRAM at work beside it, in its compute units, and to sum its parts.
+
+        A candidate is a tile with a split of K: all are timed together, along a first axis; those that the library
+        considers nowhere in the block are dropped before the larger part of the work.
+        """
         chip, fitted, rule = self.chip, self.parameters, self.parameters.library.value
         unit_flop_per_s = chip.flop_per_s / chip.unit_count
+        tiles, tile_of, splits = _candidates(rule)
+        along = (..., *(None,) * m.ndim)
+        tile_m, tile_n, above_m, up_to_m, cluster_m, k_slices = tiles[along]
         depth = rule.k_step_byte / self.activation_byte
-        used_m, used_n = np.minimum(kernel.m, m), np.minimum(kernel.n, n)
+        tile_count = np.ceil(m / (tile_m * cluster_m)) * cluster_m * np.ceil(n / tile_n) * products
+        could_grow = (tile_m < np.minimum(m, rule.large_side)) | (tile_n < np.minimum(n, rule.large_side))
+        could_grow &= 2.0 * tile_m * tile_n <= rule.large_area
+        rows = np.maximum(m, 1.0)  # an empty product is launched all the same
+        in_range = (rows > above_m) & (rows <= up_to_m)
+        most_waves = np.where(in_range, np.where(could_grow, rule.most_small_waves, np.inf), -1.0)
+
+        split, least_steps, most_split_waves = splits[along]
+        steps = np.ceil(np.ceil(k / (depth * k_slices))[tile_of] / split)
+        waves = tile_count[tile_of] * split / chip.unit_count
+        considered = waves <= np.minimum(most_waves[tile_of], most_split_waves)
+        considered &= steps >= least_steps
+        kept = np.flatnonzero(considered.any(axis=tuple(range(1, considered.ndim))))
+        tile_of, split, steps, waves, considered = (
+            values[kept] for values in (tile_of, split, steps, waves, considered)
+        )
+
+        used_m, used_n = np.minimum(tile_m, m), np.minimum(tile_n, n)
         operand_byte = (used_m * self.activation_byte + used_n * self.weight_byte) * depth
-        matrix_flop = FLOP_PER_FMA * kernel.m * kernel.n * depth / fitted.matrix_fraction
+        matrix_flop = FLOP_PER_FMA * tile_m * tile_n * depth / fitted.matrix_fraction
         step_flop = np.maximum(matrix_flop, operand_byte / fitted.feed_byte_per_flop)
-        step_flop = kernel.k_slices * (step_flop + self.convert_flop * used_n * depth)
+        step_flop = k_slices * (step_flop + self.convert_flop * used_n * depth)
+        store_flop = used_m * used_n * self.output_byte / fitted.store_byte_per_flop
         floor_flop = fitted.step_flop_per_byte * rule.k_step_byte
         fill_flop = fitted.fill_flop_per_byte * rule.k_step_byte
-        store_flop = used_m * used_n * self.output_byte / fitted.store_byte_per_flop
 
-        tile_count = np.ceil(m / (kernel.m * kernel.cluster_m)) * kernel.cluster_m * np.ceil(n / kernel.n) * products
-        all_steps = np.ceil(k / (depth * kernel.k_slices))
-        could_grow = (kernel.m < np.minimum(m, rule.large_side)) | (kernel.n < np.minimum(n, rule.large_side))
-        could_grow &= 2.0 * kernel.m * kernel.n <= rule.large_area
-        in_range = (m > kernel.above_m) & (m <= kernel.up_to_m)
-        for split in kernel.splits:
-            steps = np.ceil(all_steps / split)
-            waves = tile_count * split / chip.unit_count
-            considered = in_range & ~(could_grow & (waves > rule.most_small_waves))
-            if split > 1.0:
-                considered &= (steps >= rule.least_split_steps) & (waves <= rule.most_split_waves)
-            if not considered.any():
-                continue
-            whole_waves = np.ceil(waves)
-            lost_waves = np.where(waves > 1.0, fitted.wave_rounding * (whole_waves - waves), whole_waves - waves)
-            loop_flop = steps * np.maximum((waves + lost_waves) * step_flop, whole_waves * floor_flop)
-            fill = fill_flop * np.minimum(steps - 1.0, FILLED_STEPS)
-            compute_s = (loop_flop + whole_waves * store_flop + fill) / unit_flop_per_s
-            if split == 1.0:
-                yield compute_s, np.zeros(m.shape), considered
-                continue
-            partial_byte = PARTIAL_SUM_BYTE * split * products * m * n
-            sum_s = fitted.split_s + partial_byte / (fitted.feed_byte_per_flop * chip.flop_per_s)
-            yield compute_s, sum_s, considered
+        whole_waves = np.ceil(waves)
+        lost_waves = np.where(waves > 1.0, fitted.wave_rounding, 1.0) * (whole_waves - waves)
+        loop_flop = steps * np.maximum((waves + lost_waves) * step_flop[tile_of], whole_waves * floor_flop)
+        fill = fill_flop * np.minimum(steps - 1.0, FILLED_STEPS)
+        compute_s = (loop_flop + whole_waves * store_flop[tile_of] + fill) / unit_flop_per_s
+        summed = split > 1.0
+        part_s = PARTIAL_SUM_BYTE * products * m * n / (fitted.feed_byte_per_flop * chip.flop_per_s)
+        sum_s = summed * fitted.split_s + (summed * split) * part_s
+        busy_s = np.where(considered, fourth_power_norm(compute_s, memory_s) + sum_s, np.inf)
+        first = busy_s.argmin(axis=0)[None]
+        busy_s, compute_s, sum_s = (
+            np.take_along_axis(values, first, axis=0)[0] for values in (busy_s, compute_s, sum_s)
+        )
+        return busy_s, compute_s, sum_s
+
+
+@lru_cache(maxsize=64)
+def _candidates(rule: TileSet) -> tuple[Array, NDArray[np.intp], Array]:
+    """What a library offers: its tiles, shape (facts, tiles); of every candidate its tile, and, shape (facts,
+    candidates), its split with the fewest steps and the most waves that it is considered with. Pure, so remembered.
+    """
+    tiles = [(tile.m, tile.n, tile.above_m, tile.up_to_m, tile.cluster_m, tile.k_slices) for tile in rule.kernels]
+    tile_of = [index for index, tile in enumerate(rule.kernels) for _ in tile.splits]
+    split = np.array([split for tile in rule.kernels for split in tile.splits])
+    least_steps = np.where(split > 1.0, rule.least_split_steps, 0.0)
+    most_waves = np.where(split > 1.0, rule.most_split_waves, np.inf)
+    return np.array(tiles).T, np.array(tile_of), np.array([split, least_steps, most_waves])

@@ -6,6 +6,7 @@ from enum import StrEnum
 import numpy as np
 
 from ..structs import Array
+from .blocks import where
 
 MOST_SPLITS = 128
 """Most splits that FlashAttention considers."""
@@ -63,8 +64,9 @@ def chosen_splits(
             chosen = np.minimum(np.ceil(blocks / share), limit)
         case SplitRule.WAVE_EFFICIENCY:
             chosen = _wave_efficient(tiles, blocks, splits.waves * unit_count)
-    chosen = np.where((group <= 1.0) & splits.never_ungrouped, 1.0, np.maximum(chosen, 1.0))
-    return np.asarray(np.ceil(blocks / np.ceil(blocks / chosen)))
+    chosen = where((group <= 1.0) & splits.never_ungrouped, 1.0, np.maximum(chosen, 1.0))
+    whole: Array = np.ceil(blocks / np.ceil(blocks / chosen))
+    return whole
 
 
 def _wave_efficient(tiles: Array, blocks: Array, places: float) -> Array:
