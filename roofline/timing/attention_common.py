@@ -1,6 +1,6 @@
 """What the attention timing models share: waves of tiles, cache residency, and the tiles kernels were compiled with."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..structs import Array, Number
-from .blocks import where
 from .chip import Chip
 
 WAVE_ROUNDING = 0.7
@@ -76,37 +75,40 @@ _SMALLEST = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True, slots=True)
 class TileSizes:
-    """A tile for each shape; fields as in Tile. `short`: where it is the one for few rows."""
+    """A tile for each shape: `start` is its share of the start-up; the other fields as in Tile."""
 
     row: Array
     column: Array
+    start: Array
     slow_window_group: Array
-    short: NDArray[np.bool_]
-    short_start: Array
-
-    @property
-    def start(self) -> Array:
-        """Its share of a tile's start-up."""
-        return where(self.short, self.short_start, 1.0)
 
 
 def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.bool_]) -> TileSizes:
     """The tile for each head dimension and number of rows (the last one serves all larger ones); `windowed`: where a
     window hides keys.
     """
-    up_to, table = _tile_table(tiles)
-    row, column, short_up_to_row, short_row, short_column, start, narrow, slow = table[:, up_to.searchsorted(head_dim)]
-    short = rows <= short_up_to_row
-    column = where(windowed & (narrow > 0.0), narrow, where(short, short_column, column))
-    return TileSizes(where(short, short_row, row), column, slow, short, start)
+    up_to_head_dim, short_up_to_row, variants = _tile_table(tiles)
+    tile = up_to_head_dim.searchsorted(head_dim)
+    return TileSizes(*variants[:, 4 * tile + 2 * (rows <= short_up_to_row[tile]) + windowed])
 
 
 @lru_cache(maxsize=64)
-def _tile_table(tiles: Tiles) -> tuple[Array, Array]:
-    """Where one tile ends and the next begins, and the sizes of each, shape (sizes, tiles). Pure, so remembered."""
-    names = [entry.name for entry in fields(Tile)][1:]
-    sizes = [[getattr(tile, name) for name in names] for tile in tiles]
-    return np.array([tile.up_to_head_dim for tile in tiles[:-1]]), np.array(sizes).T
+def _tile_table(tiles: Tiles) -> tuple[Array, Array, Array]:
+    """Where one tile ends and the next begins; the most rows of each one's short variant; and the four variants of each
+    (neither short nor windowed, windowed, short, both) with the fields of TileSizes, shape (fields, variants). Pure, so
+    remembered.
+    """
+    variants = [
+        (row, tile.window_column if windowed and tile.window_column else column, start, tile.slow_window_group)
+        for tile in tiles
+        for row, column, start in (
+            (tile.row, tile.column, 1.0),
+            (tile.short_row, tile.short_column, tile.short_start),
+        )
+        for windowed in (False, True)
+    ]
+    up_to_head_dim, short_up_to_row = zip(*((tile.up_to_head_dim, tile.short_up_to_row) for tile in tiles), strict=True)
+    return np.array(up_to_head_dim[:-1]), np.array(short_up_to_row), np.array(variants).T
 
 
 def rounded_waves(load: Array) -> Array:

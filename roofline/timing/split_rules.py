@@ -71,17 +71,15 @@ def chosen_splits(
 
 def _wave_efficient(tiles: Array, blocks: Array, places: float) -> Array:
     """The fewest splits whose waves are filled to GOOD_ENOUGH of the best; one where the tiles nearly fill a wave."""
-    flat_tiles, flat_blocks = np.ravel(tiles), np.ravel(blocks)
+    flat_tiles, flat_blocks = tiles.reshape(-1), blocks.reshape(-1)
     chosen = np.ones(flat_tiles.size)
-    open_rows = np.flatnonzero((flat_tiles < NEARLY_FULL * places) & (flat_blocks > 1.0))
+    (open_rows,) = ((flat_tiles < NEARLY_FULL * places) & (flat_blocks > 1.0)).nonzero()
     for start in range(0, open_rows.size, CACHED_ROWS):
         rows = open_rows[start : start + CACHED_ROWS]
-        own_tiles, own_blocks = flat_tiles[rows, None], flat_blocks[rows, None]
-        share = np.ceil(own_blocks / _SPLITS)
-        worthwhile = own_blocks >= _SPLITS
-        worthwhile[:, 1:] &= share[:, 1:] != share[:, :-1]
-        waves = own_tiles * _SPLITS / places
-        efficiency = waves / np.ceil(waves) * worthwhile
-        good = efficiency >= GOOD_ENOUGH * efficiency.max(axis=-1, keepdims=True)
+        share = np.ceil(flat_blocks[rows, None] / _SPLITS)
+        waves = flat_tiles[rows, None] * _SPLITS / places
+        efficiency = waves / np.ceil(waves)
+        efficiency[:, 1:] *= share[:, 1:] != share[:, :-1]  # one more split than needed: some would be empty
+        good = efficiency >= GOOD_ENOUGH * np.maximum.reduce(efficiency, axis=-1, keepdims=True)
         chosen[rows] = 1.0 + good.argmax(axis=-1)
-    return chosen.reshape(np.shape(tiles))
+    return chosen.reshape(tiles.shape)
