@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,7 @@ _SMALLEST = float(np.finfo(np.float64).tiny)
 """Divides a norm of nothing and nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class TileSizes:
+class TileSizes(NamedTuple):
     """A tile for each shape: `start` is its share of the start-up; the other fields as in Tile."""
 
     row: Array
@@ -89,7 +88,11 @@ def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.
     """
     up_to_head_dim, short_up_to_row, variants = _tile_table(tiles)
     tile = up_to_head_dim.searchsorted(head_dim)
-    return TileSizes(*variants[:, 4 * tile + 2 * (rows <= short_up_to_row[tile]) + windowed])
+    return TileSizes(*variants[:, 4 * tile + _SHORT * (rows <= short_up_to_row[tile]) + windowed])
+
+
+_SHORT = np.intp(2)
+"""Steps from a tile to its short variant (a NumPy integer: a NumPy truth times a Python one costs ten times as much)."""
 
 
 @lru_cache(maxsize=64)
@@ -136,9 +139,9 @@ def throttled(time_s: Array) -> Array:
     return time_s * (1.0 + THROTTLED * square / (square + LONG_KERNEL_S**2))
 
 
-def cached_fraction(working_set_byte: Number, usable_cache_byte: Number) -> Array:
+def cached_fraction(working_set_byte: Number, usable_cache_byte: float) -> Array:
     """Share of a working set that the last-level cache serves: nearly all while it fits, nearly none at twice that."""
-    share: Array = 1.0 / (1.0 + np.power(working_set_byte / np.maximum(usable_cache_byte, 1.0), 3.0))
+    share: Array = 1.0 / (1.0 + np.power(working_set_byte / max(usable_cache_byte, 1.0), 3.0))
     return share
 
 

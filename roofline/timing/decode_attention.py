@@ -4,7 +4,8 @@ A backend may have two kernels behind one op: a grouped one (queries that share 
 unit) and a vector one (a block of threads per query head, no matrix unit), with a rule that picks.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,8 +148,7 @@ def decode_attention_time(
     return timed_in_blocks(_Formula(chip, parameters), *shape, loop.operand_copies, loop.launch_floor_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
+class _Pass(NamedTuple):
     """One kernel's walk over the keys: seconds in the units, splits, and what combining and starting them adds."""
 
     compute_s: Array
@@ -234,13 +234,14 @@ class _Formula:
 
     def auxiliary_s(self, shape: "_Shape", group: Array) -> Array:
         """Seconds of the small kernels around the grouped kernel."""
-        kernel_s = self.parameters.kernel_s
+        kernel_s = np.float64(self.parameters.kernel_s)
         match self.parameters.kernel.value.auxiliary:
             case Auxiliary.NONE:
                 return np.zeros(group.shape)
             case Auxiliary.LAYOUT_COPIES:
-                copied = (group > 1.0) & (shape.kv_heads > 1.0) & (shape.sequences > 1.0)
-                return (2.0 * copied + CONTIGUOUS_COPY * (group > 1.0)) * kernel_s
+                grouped = group > 1.0
+                copied = grouped & (shape.kv_heads > 1.0) & (shape.sequences > 1.0)
+                return 2.0 * (kernel_s * copied) + CONTIGUOUS_COPY * (kernel_s * grouped)
             case Auxiliary.SEQUENCE_SCHEDULER:
                 steps = np.ceil(shape.sequences / SCHEDULER_SEQUENCES) * (shape.sequences <= SCHEDULER_LIMIT)
                 return kernel_s + self.parameters.schedule_s * steps
@@ -263,8 +264,7 @@ class _Formula:
         return _Pass(waves * cycle / chip.clock_hz, split, none, none)
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
+class _Shape(NamedTuple):
     """The dimensions of a block. `key`: cached keys and the new one; `seen`: those in the window."""
 
     sequences: Array
@@ -284,5 +284,4 @@ class _Shape:
 
 def _either(condition: NDArray[np.bool_], left: _Pass, right: _Pass) -> _Pass:
     """`left` where `condition` holds, else `right`."""
-    pairs = ((getattr(left, name.name), getattr(right, name.name)) for name in fields(_Pass))
-    return _Pass(*(where(condition, yes, no) for yes, no in pairs))
+    return _Pass(*(where(condition, yes, no) for yes, no in zip(left, right, strict=True)))

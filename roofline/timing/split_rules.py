@@ -64,7 +64,9 @@ def chosen_splits(
             chosen = np.minimum(np.ceil(blocks / share), limit)
         case SplitRule.WAVE_EFFICIENCY:
             chosen = _wave_efficient(tiles, blocks, splits.waves * unit_count)
-    chosen = where((group <= 1.0) & splits.never_ungrouped, 1.0, np.maximum(chosen, 1.0))
+    chosen = np.maximum(chosen, 1.0)
+    if splits.never_ungrouped:
+        chosen = where(group <= 1.0, 1.0, chosen)
     whole: Array = np.ceil(blocks / np.ceil(blocks / chosen))
     return whole
 
