@@ -18,8 +18,8 @@ from .parameter import parameter
 from .tiles import TileLibrary, TileSet
 from .time import Time
 
-BLOCK_SHAPES = 512
-"""Shapes timed at a time, each with up to 75 candidates: 300 KiB a temporary, a few of which fit the second cache."""
+BLOCK_CANDIDATES = 32768
+"""Candidates timed at a time, of several shapes: 256 KiB a temporary, a few of which fit the second cache."""
 
 PARTIAL_SUM_BYTE = 8.0
 """Split-K writes a partial sum in fp32 to L2 and reads it back: 2 x 4 bytes per output and split."""
@@ -114,7 +114,8 @@ def gemm_time(
         convert_flop=parameters.convert_flop_per_value * widened,
     )
     operands = (m, n, k, products, loop.operand_copies, loop.launch_floor_s)
-    return timed_in_blocks(formula, *operands, block_size=BLOCK_SHAPES)
+    candidates = sum(len(tile.splits) for tile in parameters.library.value.kernels)
+    return timed_in_blocks(formula, *operands, block_size=BLOCK_CANDIDATES // candidates)
 
 
 def quantise_time(
