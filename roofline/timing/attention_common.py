@@ -92,7 +92,7 @@ def tile_sizes(tiles: Tiles, head_dim: Array, rows: Array, windowed: NDArray[np.
 
 
 _SHORT = np.intp(2)
-"""Steps from a tile to its short variant (a NumPy integer: a NumPy truth times a Python one costs ten times as much)."""
+"""Steps from a tile to its short variant (a NumPy integer: a NumPy truth times a Python one is ten times slower)."""
 
 
 @lru_cache(maxsize=64)
