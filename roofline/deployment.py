@@ -9,7 +9,7 @@ from .device import Device
 from .footprint import weight_byte
 from .model import Model
 from .structs import Array, Number
-from .timing import Calibration, StepTime, WorkingSet, latent_keys, time_step
+from .timing import Calibration, StepTime, WorkingSet, fit_of, latent_keys, time_step
 from .transformer import LatentForm, Plan, plan, row_counts
 from .workload import AttentionKind, Batch, Precision, Scenario, decode, prefill
 
@@ -79,7 +79,7 @@ def latent_forms(
         case AttentionKind.UNFUSED:
             return LatentForm.EXPANDED, LatentForm.EXPANDED
         case AttentionKind.FUSED:
-            measured = set(latent_keys(precision.stream, precision.kv)) <= calibration.models.keys()
+            measured = all(fit_of(key, calibration) for key in latent_keys(precision.stream, precision.kv))
             return (LatentForm.WHOLE,) * 2 if measured else (LatentForm.EXPANDED, LatentForm.ABSORBED)
 
 

@@ -13,10 +13,10 @@ from .economics import Site, TokenCost, profile_site
 from .errors import RooflineError
 from .footprint import PREFILL_BUDGET_TOKEN
 from .model import Model, Moe
-from .outcome import Case, bound_index, outcome, rates_used
+from .outcome import Case, Outcome, bound_index, outcome, rates_used
 from .service import Service
 from .structs import STORED_BYTE, Number
-from .timing import BOUNDS, Bound, Calibration, Outside, StepTime
+from .timing import BOUNDS, Bound, Calibration, Outside, StepTime, fit_of, keys_of
 from .workload import Precision, Scenario
 
 NOT_MODELLED = (
@@ -284,7 +284,7 @@ def predict_case(case: Case) -> Prediction:
         input_cost=found.input_cost,
         output_cost=found.output_cost,
         not_modelled=NOT_MODELLED,
-        assumptions=_assumptions(model, device, scenario),
+        assumptions=(*_assumptions(model, device, scenario), *_borrowed(found, case.calibration)),
     )
 
 
@@ -329,3 +329,15 @@ def _assumptions(model: Model, device: Device, scenario: Scenario) -> tuple[str,
         if stored in device.upcast:
             notes.append(f"{device.name} has no {stored} arithmetic: it computes in {device.upcast[stored]}")
     return tuple(notes)
+
+
+def _borrowed(found: Outcome, calibration: Calibration) -> tuple[str, ...]:
+    """Which kernels are timed by the fit of another number format than theirs."""
+    steps = [found.prefill] if found.decode is None else [found.prefill, found.decode]
+    keys = {key: None for step in steps for group in step.groups for key in keys_of(group.work)}
+    fits = {key: fit for key in keys if (fit := fit_of(key, calibration)) and fit.borrowed_from}
+    return tuple(
+        f"{family} in {label} was not measured: timed by the fit of {fit.borrowed_from} at this format's bytes and "
+        f"peak, {fit.band.low:.2g} to {fit.band.high:.2g} times that ({fit.band.source})"
+        for (family, label), fit in fits.items()
+    )

@@ -11,7 +11,7 @@ from ..io.records import Family, Records, sizes_of_records
 from ..kernels import KernelGroup
 from ..kernels.collective import CollectiveKind
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Dtype, arithmetic_dtype
-from ..timing import Band, Calibration, KernelFamily, WorkingSet, typical_time
+from ..timing import Band, Calibration, KernelFamily, WorkingSet, fit_of, typical_time
 from ..timing.calibration import DATASHEET_FAMILY, Key, Parameters, family_of, format_label
 from ..timing.chip import Chip, chip_of
 from ..timing.collective import DirectParameters, RingParameters, collective_time
@@ -342,7 +342,7 @@ def record_time(records: Records, device: Device, calibration: Calibration) -> t
 
     Errors: RooflineError for families that have neither (whole layers, mixed batches and latent attention unfitted).
     """
-    fitted = calibration.models.get(key_of(records))
+    fitted = fit_of(key_of(records), calibration)
     if fitted is not None:
         time = parameters_time(records, device, fitted.parameters)
         otherwise = calibration.bands[DATASHEET_FAMILY.get(records.family, KernelFamily.POINTWISE)]

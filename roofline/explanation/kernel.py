@@ -15,7 +15,7 @@ from ..kernels.moe import ExpertLayer, touched_experts
 from ..kernels.pointwise import Pointwise
 from ..outcome import Case
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Number
-from ..timing import StepTime, family_of
+from ..timing import StepTime, family_of, fit_of
 from ..timing.calibration import Fitted, keys_of
 from ..timing.datasheet import array_padding, operand_dtype
 from ..timing.parameter import facts_of, value_of
@@ -78,7 +78,7 @@ class KernelView:
         keys = keys_of(self.group.work)
         if not keys:
             return None
-        return self.case.calibration.models.get(keys[self.index if len(keys) > 1 else 0])
+        return fit_of(keys[self.index if len(keys) > 1 else 0], self.case.calibration)
 
 
 def views(case: Case, step: StepTime) -> list[KernelView]:
@@ -133,6 +133,7 @@ def _parameters(fitted: Fitted) -> Iterator[Node]:
     """The fitted parameters, each with its meaning, and what they were fitted to."""
     evidence = fitted.evidence
     lent = f", carried over from {fitted.transferred_from}" if fitted.transferred_from else ""
+    lent += f", borrowed from {fitted.borrowed_from}" if fitted.borrowed_from else ""
     text = (
         f"fitted to {evidence.fitted_rows:,} rows of {evidence.backend} {evidence.version}{lent}; median error "
         f"{evidence.median_ape:.1%} on {evidence.unseen_rows:,} others"

@@ -12,13 +12,14 @@ from typing import Any, get_args, get_type_hints
 from ..device import Cpu, Dataflow, Device, Gpu, Systolic
 from ..errors import RooflineError, clip, unknown
 from ..timing import Band, Calibration, KernelFamily
-from ..timing.calibration import DATASHEET_FAMILY, Evidence, Fitted, Key, Parameters
+from ..timing.calibration import DATASHEET_FAMILY, Borrowing, Evidence, Fitted, Formats, Key, Parameters
 from ..timing.parameter import facts_of, kernel_facts_of
-from ..timing.transfer import transferred
+from ..timing.transfer import transferred, widened
 from .profiles import Target, load_target
 
 UNCALIBRATED = Path(__file__).parent.parent / "data" / "uncalibrated.toml"
 TRANSFER = Path(__file__).parent.parent / "data" / "transfer.toml"
+FORMATS = Path(__file__).parent.parent / "data" / "formats.toml"
 
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in get_args(Parameters)}
 
@@ -118,14 +119,14 @@ def load_calibration(target: Target, backend: str | None = None) -> Calibration:
     if backend is not None and backend not in names:
         raise _unknown_backend(backend, names, origin)
     asked = backend if backend in _libraries(target.calibration, origin) else None
-    own = calibration_of(target.calibration, origin, asked)
+    own = replace(calibration_of(target.calibration, origin, asked), formats=Formats(target.device, format_bands()))
     if not target.like:
         return _typical(own, target.device)
     relative = load_target(target.like)
     lent = load_calibration(relative, backend if backend in backends_of(relative) else None).models
     bands = transfer_bands()
     models = {
-        key: _widened(fitted, bands.get(key[0], own.bands[DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
+        key: widened(fitted, bands.get(key[0], own.bands[DATASHEET_FAMILY.get(key[0], KernelFamily.POINTWISE)]))
         for key, fitted in carried_over(lent, relative, target).items()
         if key not in own.models
     } | dict(own.models)
@@ -164,16 +165,6 @@ def _typical_said(factors: Mapping[KernelFamily, float]) -> str:
     return f" Kernels of families without a fit take the median of A100 and H100 over datasheet time ({said})." * bool(
         said
     )
-
-
-def _widened(fitted: Fitted, band: Band) -> Fitted:
-    """A fit under the band that its transfer has; beyond the measured sizes it widens as it did where it was fitted."""
-    own = fitted.band
-    beyond = {
-        name: (float(band.low * min(low / own.low, 1.0)), float(band.high * max(high / own.high, 1.0)))
-        for name, (low, high) in fitted.evidence.beyond.items()
-    }
-    return replace(fitted, band=band, evidence=replace(fitted.evidence, beyond=beyond))
 
 
 def carried_over(models: Mapping[Key, Fitted], source: Target, target: Target) -> dict[Key, Fitted]:
@@ -226,6 +217,17 @@ def transfer_bands() -> Mapping[str, Band]:
     """The band of each family when parameters of one device predicted another; printed by benchmarks/transfer.py."""
     table = tomllib.loads(TRANSFER.read_text("utf-8")) if TRANSFER.exists() else {"families": {}}
     return {name: Band(**entry) for name, entry in table["families"].items()}
+
+
+@cache
+def format_bands() -> Mapping[tuple[str, Borrowing], Band]:
+    """The band of each family when a fit of one format predicted another; printed by benchmarks/formats.py."""
+    table = tomllib.loads(FORMATS.read_text("utf-8")) if FORMATS.exists() else {"families": {}}
+    return {
+        (family, Borrowing(kind)): Band(**entry)
+        for family, kinds in table["families"].items()
+        for kind, entry in kinds.items()
+    }
 
 
 def _summary(calibration: Calibration, backends: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from .calibrated import calibrated_time
 from .calibration import Band, Calibration, KernelFamily, family_of, keys_of, latent_keys
 from .confidence import Confidence, Outside, confidence_of
 from .datasheet import WorkingSet, datasheet_time
+from .formats import fit_of
 from .time import BOUNDS, Bound, Time
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "Time",
     "WorkingSet",
     "family_of",
+    "fit_of",
+    "keys_of",
     "latent_keys",
     "runs_as_one",
     "sum_over_kernels",
@@ -107,7 +110,8 @@ def sum_over_kernels(groups: Sequence[KernelGroup], values: Sequence[Number]) ->
 def time_step(
     groups: Sequence[KernelGroup], device: Device, calibration: Calibration, working_set: WorkingSet
 ) -> StepTime:
-    """The time of every kernel of a step: by its fit where the calibration has one, else from the datasheet.
+    """The time of every kernel of a step: by its fit where the calibration has one, or one of another format, else
+    from the datasheet.
 
     Errors: InfeasibleError where the device lacks what a kernel needs.
     """
@@ -118,7 +122,7 @@ def time_step(
 
 def runs_as_one(work: Work, calibration: Calibration) -> bool:
     """Whether attention over prompts and decodes is one launch: where the library's was measured so."""
-    return isinstance(work, MixedAttention) and all(key in calibration.models for key in keys_of(work))
+    return isinstance(work, MixedAttention) and all(fit_of(key, calibration) for key in keys_of(work))
 
 
 def _launches(group: KernelGroup, calibration: Calibration) -> tuple[KernelGroup, ...]:
@@ -135,7 +139,7 @@ def _launches(group: KernelGroup, calibration: Calibration) -> tuple[KernelGroup
 
 def _time_group(group: KernelGroup, device: Device, calibration: Calibration, working_set: WorkingSet) -> Time:
     """Times of one group. Its kernels may be of several kinds, fitted or not."""
-    fits = [calibration.models.get(key) for key in keys_of(group.work)]
+    fits = [fit_of(key, calibration) for key in keys_of(group.work)]
     present = [fit for fit in fits if fit is not None]
     if present and len(present) == len(fits):
         return calibrated_time(group.work, device, present)

@@ -73,8 +73,9 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
                 products=work.copies,
             )
         case Gemm(), SystolicGemmParameters() as own:
-            value_byte, chip = STORED_BYTE[work.activation], chip_of(device, work.activation)
-            time = systolic_gemm_time(work.m, work.n, work.k, value_byte, chip, own, work.copies)
+            value_byte, weight_byte = STORED_BYTE[work.activation], STORED_BYTE[work.weight]
+            chip = chip_of(device, arithmetic_dtype(work.activation, work.weight))
+            time = systolic_gemm_time(work.m, work.n, work.k, value_byte, chip, own, work.copies, weight_byte)
         case ExpertLayer(), MoeParameters() as own:
             time = moe_time(
                 work.token,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
+from ..device import Device
 from ..kernels import Work
 from ..kernels.attention import FusedAttention, MixedAttention, UnfusedAttention, UnfusedStep, WholeLatentAttention
 from ..kernels.collective import Collective
@@ -103,16 +104,36 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """One calibrated timing model. `transferred_from`: the device whose parameters these are, scaled ("": its own)."""
+    """One calibrated timing model. `transferred_from`: the device whose parameters these are, scaled ("": its own);
+    `borrowed_from`: the format whose parameters these are, scaled ("": as measured).
+    """
 
     parameters: Parameters
     band: Band
     evidence: Evidence
     transferred_from: str = ""
+    borrowed_from: str = ""
 
 
 Key = tuple[str, str]
 """Family and format of records, as io.records has them: ("gemm", "bf16"), ("decode_attention", "bf16/fp8")."""
+
+
+class Borrowing(StrEnum):
+    """What differs between the format that is asked for and the one that lends its physics."""
+
+    STORED = "stored"
+    """Weights or cache are narrower and widened on the way: the products are the lender's."""
+    COMPUTED = "computed"
+    """The products too are made in another format, at its peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """What fits of one format may be lent to others by: the peaks of `device`, and the band that it had, by family."""
+
+    device: Device
+    bands: Mapping[tuple[str, Borrowing], Band]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +143,7 @@ class Calibration:
     `bands`: of datasheet timing, for kernels without a fit. `models`: the fits. `summary`: one line for people.
     `backend`: the library whose kernels are meant, where it was measured ("": uncalibrated). `typical`: by family, the
     multiple of their datasheet time that kernels took where it could be checked; a family that is not in it: once.
+    `formats`: how fits serve other formats than theirs (None: not at all).
     """
 
     bands: Mapping[KernelFamily, Band]
@@ -130,6 +152,7 @@ class Calibration:
     coverage: float = COVERAGE
     backend: str = ""
     typical: Mapping[KernelFamily, float] = field(default_factory=dict)
+    formats: Formats | None = None
 
 
 def family_of(work: Work) -> KernelFamily:
@@ -183,6 +206,12 @@ def format_label(operand: Dtype, stored: Dtype) -> str:
     return wide if wide == narrow else f"{wide}/{narrow}"
 
 
+def formats_of(label: str) -> tuple[Dtype, Dtype]:
+    """The operands' format and that of weights or cache that a label stands for; a block-scaled one is its format."""
+    wide, _, narrow = _CONVERTED.get(label, label).removesuffix("_block").partition("/")
+    return Dtype(wide), Dtype(narrow or wide)
+
+
 def latent_keys(query: Dtype, cache: Dtype) -> tuple[Key, Key]:
     """The calibration entries of whole latent attention: of a prefill, and of sequences that decode."""
     label = format_label(query, cache)
@@ -225,3 +254,4 @@ ROW_STEPS = {UnfusedStep.SCALE_MASK: "mask", UnfusedStep.SOFTMAX: "softmax", Unf
 """The records that steps of unfused attention belong to which multiply no matrices."""
 
 _WEIGHT_ONLY = {"bf16/int8": "int8_weight_only", "bf16/int4": "int4_weight_only"}
+_CONVERTED = {label: pair for pair, label in _WEIGHT_ONLY.items()}

@@ -23,6 +23,7 @@ from ..kernels.pointwise import Pointwise
 from ..structs import Number
 from .calibration import Band, Calibration, Fitted, family_of, keys_of
 from .cpu_step import rows_of
+from .formats import fit_of
 
 Sizes = Mapping[str, Number]
 """Sizes of kernels by the names that records and stored ranges have for them."""
@@ -104,7 +105,7 @@ def confidence(sizes: Sizes, fitted: Fitted, otherwise: Band) -> Confidence:
 def confidence_of(work: Work, calibration: Calibration) -> Confidence:
     """How sure the times of `work` in a model's step are: by its fits, or by datasheet timing where it has none."""
     otherwise = calibration.bands[family_of(work)]
-    fits = [calibration.models.get(key) for key in keys_of(work)]
+    fits = [fit_of(key, calibration) for key in keys_of(work)]
     if not any(fits):
         return Confidence(otherwise, {})
     sizes = sizes_of(work)

@@ -81,9 +81,11 @@ def systolic_gemm_time(
     chip: Chip,
     parameters: SystolicGemmParameters,
     products: Number = 1.0,
+    weight_byte: float | None = None,
 ) -> Time:
     """Seconds of C[m, n] = A[m, k] · W[k, n] with `value_byte` per value, weights from DRAM; elementwise.
 
+    `weight_byte`: per value of W, where it is stored in another format (widened on the way into the array).
     `products`: independent ones of one call, each with operands of its own.
     total = 12-norm of array and DRAM time, plus `input_passes` over A. Ignores: padding to the array (the measured
     rows show none), the compiler's choice of blocks (up to 20 % on single m).
@@ -91,7 +93,8 @@ def systolic_gemm_time(
     """
     rows, columns, depth, calls = np.broadcast_arrays(*(np.float64(size) for size in (m, n, k, products)))
     flop = FLOP_PER_FMA * calls * rows * columns * depth
-    byte = value_byte * calls * (columns * depth + rows * depth + rows * columns)
+    weights = columns * depth * (value_byte if weight_byte is None else weight_byte)
+    byte = calls * (weights + value_byte * (rows * depth + rows * columns))
     rate = parameters.dram_fraction * chip.dram_byte_per_s
     compute_s = flop / (parameters.matrix_fraction * chip.flop_per_s)
     memory_s = byte / rate

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..device import Device
 from ..structs import Dtype
-from .calibration import Fitted, Key, Parameters
+from .calibration import Band, Fitted, Key, Parameters, formats_of
 from .chip import chip_of
 from .parameter import Scaling, facts_of, value_of, with_values
 
@@ -17,17 +17,21 @@ def transferred(models: Mapping[Key, Fitted], source: Device, target: Device) ->
     """
     found = {}
     for key, fitted in models.items():
-        dtype = _arithmetic(key)
+        dtype, _ = formats_of(key[1])
         if dtype in target.matrix_flop_per_s and dtype in source.matrix_flop_per_s:
             parameters = scaled(fitted.parameters, source, target, dtype)
             found[key] = replace(fitted, parameters=parameters, transferred_from=source.name)
     return found
 
 
-def _arithmetic(key: Key) -> Dtype:
-    """The format that a key's kernels compute in."""
-    first = key[1].split("/")[0].split("_")[0]
-    return {"fp8": Dtype.FP8, "int8": Dtype.INT8}.get(first, Dtype.BF16) if "weight_only" not in key[1] else Dtype.BF16
+def widened(fitted: Fitted, band: Band) -> Fitted:
+    """A fit under another band; beyond the measured sizes it widens as it did where it was fitted."""
+    own = fitted.band
+    beyond = {
+        name: (float(band.low * min(low / own.low, 1.0)), float(band.high * max(high / own.high, 1.0)))
+        for name, (low, high) in fitted.evidence.beyond.items()
+    }
+    return replace(fitted, band=band, evidence=replace(fitted.evidence, beyond=beyond))
 
 
 def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype) -> Parameters:

@@ -73,10 +73,10 @@ def test_kernels_of_a_group_have_the_band_of_their_own_fit_each():
     assert np.broadcast_to(found.outside["row"], (2, 3)).tolist() == [[False] * 3, [True, False, False]]
 
 
-def test_a_format_that_was_not_measured_has_the_band_of_the_datasheet():
+def test_a_format_that_nothing_is_lent_to_has_the_band_of_the_datasheet():
     ones = np.ones(1)
     work = Gemm(ones, ones, ones, ones, ones, Dtype.FP4, Dtype.BF16, Dtype.BF16)
-    found = confidence_of(work, CALIBRATION)
+    found = confidence_of(work, replace(CALIBRATION, formats=None))
     assert found.band == CALIBRATION.bands["gemm"] and not found.outside
 
 
