@@ -1,6 +1,6 @@
 """Which timing model a family of records is predicted by, and with which kernels a fit may start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,8 +150,29 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
             )
         case family if family in COLLECTIVES:
             return _collective_candidates(COLLECTIVES[family])
-        case _:
-            return (Candidate(PointwiseParameters(), _all_but(PointwiseParameters)),)
+        case family:
+            launch_s = np.maximum(PointwiseParameters().launch_s, np.max(records.loop.launch_floor_s))
+            start = PointwiseParameters(launch_s=float(launch_s))
+            free = _all_but(PointwiseParameters)
+            return tuple(Candidate(replace(start, **facts), free) for facts in _ROW_KERNELS.get(family, ({},)))
+
+
+_REDUCING: tuple[Mapping[str, float], ...] = (
+    {"reduces": 1.0},
+    {"reduces": 1.0, "passes": 2.0},
+    {"reduces": 1.0, "passes": 3.0, "held_byte": 2048.0},
+)
+"""Rows read once; twice (moments, then the result); or, where they outgrow 1024 values of 16 bits and with them the
+registers of a block, three times (PyTorch's softmax)."""
+
+_ROW_KERNELS: Mapping[Family, tuple[Mapping[str, float], ...]] = {
+    Family.NORM: _REDUCING,
+    Family.SOFTMAX: _REDUCING,
+    Family.SAMPLING: _REDUCING,
+    Family.ACTIVATION: ({}, {"block_byte": 2048.0}),
+}
+"""The kernels over rows that libraries are known to have, where there are several. Activations: a block of threads per
+row (vLLM), or per 1024 values whatever the rows are (PyTorch)."""
 
 
 _SYSTOLIC_ATTENTION = Candidate(SystolicAttentionParameters(), tuple(facts_of(SystolicAttentionParameters)))

@@ -187,11 +187,9 @@ class Records:
 
     def take(self, rows: NDArray[Any]) -> "Records":
         """The records at `rows` (indices or a mask)."""
-        copies = np.broadcast_to(self.loop.operand_copies, self.measured_s.shape)
-        per_row = np.ndim(self.loop.operand_copies) > 0
         return replace(
             self,
-            loop=replace(self.loop, operand_copies=copies[rows]) if per_row else self.loop,
+            loop=self.loop.take(rows, self.size),
             dims={name: values[rows] for name, values in self.dims.items()},
             measured_s=self.measured_s[rows],
             line=self.line[rows],

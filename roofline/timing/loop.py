@@ -1,8 +1,10 @@
 """The loop a kernel runs in: what of its operands is still in cache, and what the host adds to a launch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..structs import Array, Number
 from .blocks import where
@@ -16,10 +18,22 @@ class BenchmarkLoop:
     is read again only after all others: inf means it always comes from DRAM, 1 that the same one is reread.
     `launch_floor_s`: the shortest time between two launches that the host manages (eager mode); 0 where a
     captured graph is replayed.
+    Of a pointwise kernel's input: `streamed_byte` is what the kernel before moved through the last-level cache while it
+    wrote that input, bit by bit; `aged_share` of it are older, with `aged_byte` of other data in between (their reuse
+    distance).
     """
 
     operand_copies: Number = np.inf
     launch_floor_s: Number = 0.0
+    streamed_byte: Number = 0.0
+    aged_byte: Number = 0.0
+    aged_share: Number = 0.0
+
+    def take(self, rows: NDArray[Any], count: int) -> "BenchmarkLoop":
+        """The loop of the rows at `rows` (indices or a mask) of `count`: what is given per row is taken along."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        per_row = {name: np.broadcast_to(value, (count,))[rows] for name, value in values.items() if np.ndim(value)}
+        return replace(self, **per_row)
 
 
 MODEL_STEP = BenchmarkLoop()

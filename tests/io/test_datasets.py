@@ -206,6 +206,46 @@ def test_text_in_a_number_column_names_line_and_column(tmp_path: Path):
         read(vidur(tmp_path, "0.002,0.5,x,8,4096,11008,32000,True,16,1"))
 
 
+def dense_table(folder: Path, lines: str) -> Path:
+    """LLMServingSim's dense.csv of Llama-3.1-8B at TP 2."""
+    file = folder / "perf" / "RTXPRO6000" / "meta-llama" / "Llama-3.1-8B" / "bf16" / "tp2" / "dense.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"layer,tokens,time_us\n{lines}\n")
+    return folder
+
+
+def test_layer_norms_are_two_kernels_and_their_residual_is_old(tmp_path: Path):
+    """One layer is profiled: the input norm has no residual (one row in, one out), the post-attention norm has (two and
+    two), "layernorm" is their mean. Between them pass W_qkv, W_o and, per token, the normalised input, q k v, the
+    cached k and v, the attention's output, W_o's output and the residual itself: 49,152 bytes, so that the last
+    residual leaves 128 MiB at exactly 1024 tokens, where the measured times turn up. At TP 2 they are copies of TP 1.
+    """
+    records, _ = read(dense_table(tmp_path, "layernorm,512,4.3\nlayernorm,1024,6.1\nfinal_layernorm,512,6.1"))
+    mean, final = one(records, kernel="layernorm"), one(records, kernel="final_layernorm")
+    assert mean.dims["read_byte"][0] == mean.dims["write_byte"][0] == 1.5 * 4096 * 2
+    assert final.dims["read_byte"][0] == final.dims["write_byte"][0] == 2 * 4096 * 2
+    assert mean.loop.aged_share == pytest.approx(0.5 / 1.5) and final.loop.aged_share == 0.5
+    assert np.asarray(mean.loop.aged_byte).tolist() == [2 * 4096 * (6144 + 4096) + 512 * 49152, 128 * 2**20]
+    assert np.asarray(final.loop.aged_byte)[0] > 3 * 14336 * 4096 * 2
+
+
+def test_an_activation_is_written_while_weights_stream_by(tmp_path: Path):
+    records, _ = read(dense_table(tmp_path, "act_fn,1,1.8\nact_fn,1000,6.7"))
+    activation = one(records, kernel="act_fn")
+    weight = 4096 * 14336 * 2  # gate and up, half of each
+    assert np.asarray(activation.loop.streamed_byte).tolist() == [weight + 8192, weight + 8192e3]
+    assert activation.loop.aged_share == 0.0
+
+
+def test_flat_arrays_have_one_row(tmp_path: Path):
+    """1024 values at 0.0512 G/s: 20 us."""
+    (tmp_path / "gelu_MI210.csv").write_text("1024, 0.0512\n2048, 0.1\n")
+    records, _ = read(tmp_path)
+    gelu = one(records, kernel="gelu")
+    assert gelu.dims["row"].tolist() == [1.0, 1.0] and gelu.dims["read_byte"].tolist() == [2048.0, 4096.0]
+    assert gelu.measured_s[0] == pytest.approx(20e-6)
+
+
 # --- The published sets themselves ---
 
 

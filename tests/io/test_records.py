@@ -93,9 +93,11 @@ def test_collapse_is_the_median_of_each_shape(rows: list[tuple[int, float]]):
         assert measured == pytest.approx(np.median([time for other, time in rows if other == m]))
 
 
-def test_take_keeps_per_row_copies_with_their_rows():
-    records = replace(gemm_records([1, 2, 3], [1, 2, 3]), loop=BenchmarkLoop(np.array([5.0, 6.0, 7.0])))
-    assert np.asarray(records.take(np.array([2, 0])).loop.operand_copies).tolist() == [7.0, 5.0]
+def test_take_keeps_what_a_loop_says_of_each_row_with_it():
+    loop = BenchmarkLoop(np.array([5.0, 6.0, 7.0]), aged_byte=np.array([1.0, 2.0, 3.0]), aged_share=0.5)
+    taken = replace(gemm_records([1, 2, 3], [1, 2, 3]), loop=loop).take(np.array([2, 0])).loop
+    assert np.asarray(taken.operand_copies).tolist() == [7.0, 5.0]
+    assert np.asarray(taken.aged_byte).tolist() == [3.0, 1.0] and taken.aged_share == 0.5
 
 
 ENVIRONMENT = own.Environment(

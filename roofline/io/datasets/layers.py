@@ -45,8 +45,10 @@ def layer(name: str, row: Array, shape: ModelShape, share: Number) -> Kernel | N
     """The kernel behind a layer's name on one of `share` tensor-parallel devices; None for an unknown name.
 
     Names of Vidur (`attn_pre_proj`, `mlp_act`, ...) and of LLMServingSim (`qkv_proj`, `act_fn`, ...). Norms, residual
-    additions and the embedding's output are not divided by tensor parallelism; the rest is. A layer norm between blocks
-    adds the residual (vLLM's fused kernel): it reads and writes two rows, the plain RMS norm one.
+    additions and the embedding's output are not divided by tensor parallelism; the rest is. A norm that adds the
+    residual (vLLM's fused kernel) reads and writes two rows, the plain RMS norm one. LLMServingSim's "layernorm" is
+    the mean of both: its profiler runs one layer, whose input norm has no residual to add, and divides the time of
+    the layer's two norms by their number (profiler/core/hooks/timings.py).
     """
     hidden, width = shape.hidden, shape.width / share
     query, key = shape.heads * shape.head_dim / share, shape.kv_heads * shape.head_dim / share
@@ -69,7 +71,9 @@ def layer(name: str, row: Array, shape: ModelShape, share: Number) -> Kernel | N
             return pointwise(Family.EMBEDDING, row, hidden, hidden, TOKEN_ID_BYTE)
         case "input_layernorm" | "post_attention_layernorm":
             return pointwise(Family.NORM, row, hidden, hidden)
-        case "layernorm" | "final_layernorm":
+        case "layernorm":
+            return pointwise(Family.NORM, row, 1.5 * hidden, 1.5 * hidden)
+        case "final_layernorm":
             return pointwise(Family.NORM, row, 2.0 * hidden, 2.0 * hidden)
         case "mlp_act" | "act_fn":
             return pointwise(Family.ACTIVATION, row, (1.0 + shape.gated) * width, width)

@@ -1,9 +1,9 @@
 """Reader of PrincetonUniversity/LLMCompass's measurements: `real_hardware/OPERATION_DEVICE.csv`, no header.
 
 Units are those of that project's scripts: matmul prints milliseconds, softmax, layernorm and gelu giga-elements per
-second, transformer files hold seconds. Everything is fp16, eager PyTorch with a synchronisation per call: the
-shortest time of a file is the host's floor. One GPT-3 layer on four devices, 8 sequences of 2048 tokens; decode is
-one token on 3072 (2048 + 1024). Its Q_K_V row is three times the time of one projection.
+second, transformer files hold seconds; GELU's arrays are flat, one row each. Everything is fp16, eager PyTorch with a
+synchronisation per call: the shortest time of a file is the host's floor. One GPT-3 layer on four devices, 8 sequences
+of 2048 tokens; decode is one token on 3072 (2048 + 1024). Its Q_K_V row is three times the time of one projection.
 """
 
 import numpy as np
@@ -46,9 +46,9 @@ def read(source: Source) -> Result:
         return _records(table, device, every, time_s, operation, gemm(m, n, k))
     if operation.startswith("transformer"):
         return _transformer(table, device, operation.endswith("AR"))
-    row = table.number("row")
-    width = table.number("width") if "width" in table.columns else 1.0
-    rate = table.number("rate")
+    row, rate = table.number("row"), table.number("rate")
+    width = table.number("width") if "width" in table.columns else row
+    row = row if "width" in table.columns else np.ones(row.shape)
     time_s = np.divide(row * width, rate * _GIGA, out=np.full(row.shape, np.nan), where=rate > 0)
     family = {"softmax": Family.SOFTMAX, "layernorm": Family.NORM, "gelu": Family.ACTIVATION}[operation]
     return _records(table, device, every, time_s, operation, pointwise(family, row, width, width))

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...errors import RooflineError
 from ...structs import NO_WINDOW, Array, Dtype, Number
-from ...timing.loop import MODEL_STEP
+from ...timing.loop import MODEL_STEP, BenchmarkLoop
 from ..records import Family
-from .layers import SHAPES, Kernel, ModelShape, layer
+from .layers import SHAPES, VALUE_BYTE, Kernel, ModelShape, layer
 from .source import PROFILE_OF, Mask, Result, Source, Table, Text, build, csv_table, join, plain
 
 _NS, _US = 1e-9, 1e-6
@@ -81,7 +81,9 @@ def _place(source: Source) -> _Place:
     return _Place(PROFILE_OF[devices[0]], SHAPES[models[0]], float(shares[0][2:]), version)
 
 
-def _records(table: Table, place: _Place, time_s: Array, take: Mask, name: str, kernel: Kernel) -> Result:
+def _records(
+    table: Table, place: _Place, time_s: Array, take: Mask, name: str, kernel: Kernel, loop: BenchmarkLoop = MODEL_STEP
+) -> Result:
     family, dims = kernel
     return build(
         table,
@@ -93,7 +95,7 @@ def _records(table: Table, place: _Place, time_s: Array, take: Mask, name: str, 
         version=place.version,
         kernel=name,
         precision=plain(Dtype.BF16),
-        loop=MODEL_STEP,
+        loop=loop,
         **dims,
     )
 
@@ -105,8 +107,32 @@ def _by_layer(table: Table, place: _Place, names: Text, row: Array, time_s: Arra
         if kernel is None:
             results.append(((), table.refuse(names == name, f"layer {name!r} is of no known kernel")))
         else:
-            results.append(_records(table, place, time_s, names == name, name, kernel))
+            results.append(_records(table, place, time_s, names == name, name, kernel, _loop(name, row, place)))
     return join(results)
+
+
+def _loop(name: str, row: Array, place: _Place) -> BenchmarkLoop:
+    """How old a layer's input is, from the order of vLLM's kernels in one layer.
+
+    An activation's input is written bit by bit while gate_up_proj streams its weights and input. A norm's second input,
+    the residual, is as old as the kernels since the norm before: for the post-attention norm (half of "layernorm", a
+    third of the mean input) qkv_proj, attention and o_proj; for the final one the whole MLP, with its weights. Norms
+    are measured on one device only, and copied to the folders of more (`tp_stable` in profiler/models/llama.yaml).
+    """
+    shape = place.shape
+    hidden, width = shape.hidden, (1.0 + shape.gated) * shape.width
+    query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    match name:
+        case "act_fn":
+            return BenchmarkLoop(streamed_byte=VALUE_BYTE * hidden * (width / place.share + row))
+        case "layernorm":
+            weights = hidden * (query + 2.0 * key) + query * hidden
+            value = weights + row * (3.0 * hidden + 2.0 * query + 4.0 * key)
+            return BenchmarkLoop(aged_byte=VALUE_BYTE * value, aged_share=1.0 / 3.0)
+        case "final_layernorm":
+            value = 1.5 * width * hidden + row * (3.0 * hidden + 1.5 * width)
+            return BenchmarkLoop(aged_byte=VALUE_BYTE * value, aged_share=0.5)
+    return MODEL_STEP
 
 
 def _tpu_layers(table: Table, place: _Place) -> Result:
