@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -13,7 +13,7 @@ from ..device import Cpu, Dataflow, Device, Gpu, Systolic
 from ..errors import RooflineError, clip, unknown
 from ..timing import Band, Calibration, KernelFamily
 from ..timing.calibration import DATASHEET_FAMILY, Borrowing, Evidence, Fitted, Formats, Key, Parameters
-from ..timing.parameter import facts_of, kernel_facts_of
+from ..timing.parameter import ParameterFacts, facts_of, kernel_facts_of
 from ..timing.transfer import transferred, widened
 from .profiles import Target, load_target
 
@@ -278,11 +278,10 @@ def _fitted(entry: Any, backend: str, where: str) -> Fitted:
 
 def _parameters(kind: type, table: Any, where: str) -> Any:
     """A parameter dataclass from its table: numbers within their bounds, kernel facts by name."""
-    hints, bounds = get_type_hints(kind), facts_of(kind)
-    names = {entry.name for entry in fields(kind)}
+    hints, bounds = _fields_of(kind)
     for name in table:
-        if name not in names:
-            raise unknown(where, name, names)
+        if name not in hints:
+            raise unknown(where, name, hints)
     values: dict[str, Any] = {}
     for name, value in table.items():
         hint = hints[name]
@@ -295,6 +294,14 @@ def _parameters(kind: type, table: Any, where: str) -> Any:
         else:
             values[name] = _named(hint, value, f"{where}.{name}")
     return kind(**values)
+
+
+@lru_cache(maxsize=64)
+def _fields_of(kind: type) -> tuple[Mapping[str, Any], Mapping[str, ParameterFacts]]:
+    """The types of the fields of a parameter dataclass, and the facts of those that are fitted; looked up once a kind:
+    a profile has dozens of fits.
+    """
+    return get_type_hints(kind), facts_of(kind)
 
 
 def fitted_table(fitted: Fitted) -> dict[str, Any]:
