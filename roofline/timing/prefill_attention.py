@@ -208,7 +208,7 @@ def key_blocks(new_token: Array, context: Array, window: Array, step: Array, gri
     first_end = np.ceil((context + np.minimum(step, new_token)) / column)
     end = np.clip(mean_end / column + rounding, first_end, whole)
     seen = np.minimum(window, context + new_token)
-    first_windowed = np.clip(np.ceil((seen - 1.0 - context) / step), 0.0, tiles)
+    first_windowed = np.clip(np.ceil((seen - context) / step), 0.0, tiles)
     windowed = (tiles - first_windowed) / tiles
     mean_start = context - seen + 1.0 + step * (first_windowed + tiles - 1.0) / 2.0
     skipped = np.maximum(windowed * ((mean_start - 1.0) / column - rounding), 0.0)

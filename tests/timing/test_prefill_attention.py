@@ -91,6 +91,20 @@ def test_key_blocks_against_counting(step: float, column: float, window: float) 
     assert blocks.longest[0] == pytest.approx(np.max(counted), abs=0.51)
 
 
+@pytest.mark.parametrize("context", [0.0, 37.0])
+@pytest.mark.parametrize("window", [1.0, 64.0, 65.0, 200.0, NO_WINDOW])
+def test_tiles_from_which_a_window_hides_keys_are_counted(window: float, context: float) -> None:
+    # A tile is windowed where its first query, at position p, sees only its last `window` of p + 1 keys. Without a
+    # window none is, whatever the length: also not the tile of a single query (1, 65, 129, ... tokens).
+    new_token, step = np.arange(1.0, 400.0), 64.0
+    counted = [
+        np.mean([context + first + 1 > window for first in np.arange(0.0, tokens, step)]) for tokens in new_token
+    ]
+    every = np.ones(new_token.size)
+    blocks = key_blocks(new_token, context * every, window * every, step * every, 64.0 * every, 128.0 * every)
+    assert blocks.windowed == pytest.approx(counted)
+
+
 def test_a_window_makes_time_linear_in_length() -> None:
     short, long = (float(timed((1, s, 0, 8, 4, 128, 128.0)).compute_s) for s in (8192, 16384))
     full_short, full_long = (float(timed((1, s, 0, 8, 4, 128, NO_WINDOW)).compute_s) for s in (8192, 16384))
