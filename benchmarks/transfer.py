@@ -3,7 +3,8 @@
 For every family that both A100 and H100 are calibrated for, scales the parameters of one by the datasheets of both,
 takes the kernels that the other's profile declares, and compares with the measured rows of the other, both ways. The
 band of a family is the wider of the two ways: from the smaller 10 % to the larger 90 % quantile of measured /
-predicted. Then the same after a fit to a few rows of the target.
+predicted. Pointwise kernels were measured on A100 and RTX PRO 6000 instead. Then the same after a fit to a few rows of
+the target.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/transfer.py
 """
@@ -22,8 +23,12 @@ from roofline.io.calibration import TRANSFER, calibration_of, carried_over
 from roofline.io.datasets import read
 from roofline.io.files import write_text
 from roofline.io.profiles import load_target
+from roofline.timing.calibration import DATASHEET_FAMILY
 
 PAIRS = (("a100-sxm-80gb", "h100-sxm"), ("h100-sxm", "a100-sxm-80gb"))
+POINTWISE_PAIRS = (("a100-sxm-80gb", "rtx-pro-6000"), ("rtx-pro-6000", "a100-sxm-80gb"))
+TITLES = {"a100-sxm-80gb": "A100", "h100-sxm": "H100", "rtx-pro-6000": "RTX PRO 6000"}
+FOLDERS = ("aiconfigurator", "vidur", "llmservingsim")
 FEW = 30
 SEEDS = range(5)
 TUNED = (("gemm", "bf16"), ("prefill_attention", "bf16"), ("decode_attention", "bf16"))
@@ -44,13 +49,16 @@ class Carried:
 
 def carried(records):
     """A Carried for every pair of devices and family that both are calibrated for."""
-    targets = {name: load_target(name) for name in PAIRS[0]}
+    targets = {name: load_target(name) for name in TITLES}
     models = {name: calibration_of(target.calibration, name).models for name, target in targets.items()}
-    for source, target in PAIRS:
+    for source, target in PAIRS + POINTWISE_PAIRS:
         device = targets[target].device
         lent = carried_over(models[source], targets[source], targets[target])
         rows = grouped([group for group in records if group.device == target], "vllm")
         for key in sorted(lent.keys() & rows.keys()):
+            pointwise = key[0] not in DATASHEET_FAMILY
+            if pointwise is not ((source, target) in POINTWISE_PAIRS):
+                continue
             groups, parameters = rows[key], lent[key].parameters
             predicted_s = np.concatenate([parameters_time(group, device, parameters).total_s for group in groups])
             ratio = np.concatenate([group.measured_s for group in groups]) / predicted_s
@@ -88,11 +96,13 @@ def lines_of(found):
 
 
 def main():
-    found = tuple(carried(read(Path(os.environ["ROOFLINE_DATA"]) / "aiconfigurator")[0]))
+    records = [group for name in FOLDERS for group in read(Path(os.environ["ROOFLINE_DATA"]) / name)[0]]
+    found = tuple(carried(records))
     print("\n".join(lines_of(found)))
-    ends = defaultdict(list)
+    ends, pairs = defaultdict(list), {}
     for entry in found:
         ends[entry.key[0]].append((*np.quantile(entry.ratio, [0.1, 0.9]), entry.ratio.size))
+        pairs[entry.key[0]] = " to ".join(sorted((TITLES[entry.source], TITLES[entry.target])))
     lines = ["# Bands of parameters carried over between devices. Written by benchmarks/transfer.py; do not edit."]
     for family, rows in sorted(ends.items()):
         low, high = min(row[0] for row in rows), max(row[1] for row in rows)
@@ -101,7 +111,7 @@ def main():
             f"[families.{family}]",
             f"low = {min(low, 1.0):.3f}",
             f"high = {max(high, 1.0):.3f}",
-            f'source = "A100 to H100 and back, {sum(row[2] for row in rows)} rows"',
+            f'source = "{pairs[family]} and back, {sum(row[2] for row in rows)} rows"',
         ]
     write_text(TRANSFER, "\n".join(lines) + "\n")
     print(f"wrote {TRANSFER}")

@@ -2,8 +2,8 @@
 
 Compares `datasheet_time` with the measured kernels of ROOFLINE_DATA whose large operand does not fit the cache twice
 (benchmark loops keep smaller ones warm, a model's step does not), and keeps, per kernel family, the 10 % and 90 %
-quantiles of measured / predicted, and the median; devices, backends and formats count alike,
-whatever their number of rows.
+quantiles of measured / predicted of all groups of records (devices, backends and formats) put together, so that what
+differs between groups counts, and the mean of their medians; each group has the same weight, whatever its rows.
 
 Usage: ROOFLINE_DATA=../shared/data python benchmarks/uncalibrated.py
 """
@@ -51,22 +51,26 @@ def main():
     print(f"{'records':70s} {'rows':>6s} {'p10':>6s} {'p50':>6s} {'p90':>6s}   median APE, bare roofline's")
     for family, records, ratio, roofline in ratios():
         low, middle, high = np.quantile(ratio, [0.1, 0.5, 0.9])
-        found[family].append((low, middle, high, ratio.size, records.device))
+        found[family].append((ratio, records.device))
         error, bare = np.median(np.abs(1 / ratio - 1)), np.median(np.abs(roofline - 1))
         print(
             f"{records.name[:70]:70s} {ratio.size:6d} {low:6.2f} {middle:6.2f} {high:6.2f}   {error:6.1%} {bare:6.1%}"
         )
     found[KernelFamily.ATTENTION_STEP] = found[KernelFamily.PREFILL_ATTENTION]
     lines = [
-        "# Datasheet timing: measured / predicted, 10 %, 50 % and 90 % quantiles, averaged over groups of records.",
+        "# Datasheet timing: measured / predicted, 10 % and 90 % quantiles over groups of records of equal weight,",
+        "# and the mean of their medians.",
         "# Written by benchmarks/uncalibrated.py; do not edit.",
         'summary = "Uncalibrated: datasheet rates x typical efficiencies; '
         'the band is what that missed on A100 and H100."',
     ]
     for family in KernelFamily:
         rows = found[family]
-        low, middle, high = np.exp(np.mean(np.log([row[:3] for row in rows]), axis=0))
-        count, devices = sum(row[3] for row in rows), ", ".join(sorted({row[4] for row in rows}))
+        together = np.concatenate([ratio for ratio, _ in rows])
+        weight = np.concatenate([np.full(ratio.size, 1.0 / ratio.size) for ratio, _ in rows])
+        low, high = np.quantile(together, [0.1, 0.9], weights=weight, method="inverted_cdf")
+        middle = np.exp(np.mean([np.log(np.median(ratio)) for ratio, _ in rows]))
+        count, devices = together.size, ", ".join(sorted({device for _, device in rows}))
         borrowed = " (borrowed from prefill attention)" if family is KernelFamily.ATTENTION_STEP else ""
         lines += [
             "",
