@@ -15,8 +15,8 @@ from .rows import Rows, shapes_of
 FOLDS = 5
 """Parts of which each is predicted by a fit to the others."""
 
-LARGEST_QUARTER = 0.75
-"""Where the values of a size are cut in two to see how far a fit to the smaller ones is off on the larger ones."""
+QUARTER = 0.25
+"""Share of the values of a size that are cut off to see how far a fit to the others is off on them."""
 
 LEAST_VALUES = 4
 """Fewest distinct values of a size that can be cut so."""
@@ -91,9 +91,12 @@ def ranges_of(rows: Rows) -> dict[str, tuple[float, float]]:
     return {name: (float(values.min()), float(values.max())) for name, values in all_sizes(rows).items()}
 
 
-def beyond_ranges(rows: Rows, device: Device, candidate: Candidate, seed: int) -> dict[str, tuple[float, float]]:
-    """By size, the interval of measured over predicted of the rows with the largest quarter of its values, predicted by
-    a fit to the others: what extrapolation costs. Sizes with too few values or rows to tell are left out.
+def outside_ranges(
+    rows: Rows, device: Device, candidate: Candidate, seed: int, *, below: bool
+) -> dict[str, tuple[float, float]]:
+    """By size, the interval of measured over predicted of the rows with the largest quarter of its values (`below`: the
+    smallest), predicted by a fit to the others: what extrapolation costs. Sizes with too few values or rows to tell are
+    left out.
     """
     size = rows.measured_s.size
     drawn = np.random.default_rng(seed).permutation(size)[:BEYOND_ROWS]
@@ -103,13 +106,14 @@ def beyond_ranges(rows: Rows, device: Device, candidate: Candidate, seed: int) -
         distinct = np.unique(values)
         if distinct.size < LEAST_VALUES:
             continue
-        far: NDArray[np.bool_] = values > distinct[int(LARGEST_QUARTER * distinct.size) - 1]
+        cut = int((1.0 - QUARTER) * distinct.size)
+        far: NDArray[np.bool_] = values < distinct[-cut] if below else values > distinct[cut - 1]
         if far.sum() < LEAST_BEYOND:
             continue
         try:
             near = fit_rows(few.take(np.flatnonzero(~far)), device, candidate)
         except (RooflineError, ValueError, FloatingPointError):
             continue  # fewer rows than parameters
-        beyond = few.take(np.flatnonzero(far))
-        found[name] = interval(ratio_of(beyond, device, near.parameters), distinct_shapes(beyond))
+        outside = few.take(np.flatnonzero(far))
+        found[name] = interval(ratio_of(outside, device, near.parameters), distinct_shapes(outside))
     return found

@@ -16,7 +16,7 @@ from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
 from ..timing.parameter import kernel_facts_of
 from .fit import Fit
-from .judge import beyond_ranges, distinct_shapes, fit_rows, interval, out_of_fold, ranges_of, ratio_of
+from .judge import distinct_shapes, fit_rows, interval, out_of_fold, outside_ranges, ranges_of, ratio_of
 from .models import Candidate, candidates
 from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, split
 
@@ -80,7 +80,7 @@ def calibrate_key(
         ratio = np.concatenate([ratio, ratio_of(further, device, found.parameters)])
         shapes += distinct_shapes(further)
     low, high = interval(ratio, shapes)
-    progress("fitting without the largest sizes")
+    progress("fitting without the largest and without the smallest sizes")
     return Fitted(
         parameters=found.parameters,
         band=Band(low, high, _source(groups)),
@@ -94,7 +94,8 @@ def calibrate_key(
             fit_fraction=fit_fraction,
             seed=seed,
             ranges=ranges_of(Rows((*fitted.groups, *handed_on))),
-            beyond=beyond_ranges(fitted, device, best, seed),
+            beyond=outside_ranges(fitted, device, best, seed, below=False),
+            below=outside_ranges(fitted, device, best, seed, below=True),
         ),
     )
 

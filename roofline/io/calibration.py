@@ -264,8 +264,9 @@ def _fitted(entry: Any, backend: str, where: str) -> Fitted:
     evidence = dict(entry["evidence"])
     try:
         evidence["undetermined"] = tuple(evidence["undetermined"])
-        for key in ("ranges", "beyond"):
-            evidence[key] = {name: (float(low), float(high)) for name, (low, high) in evidence[key].items()}
+        for key in ("ranges", "beyond", "below"):
+            ends = evidence.get(key, {}) if key == "below" else evidence[key]  # older profiles do not say
+            evidence[key] = {name: (float(low), float(high)) for name, (low, high) in ends.items()}
         return Fitted(
             parameters=_parameters(_TYPES[entry["type"]], entry["parameters"], f"{where}.parameters"),
             band=Band(**entry["band"]),
@@ -309,7 +310,7 @@ def fitted_table(fitted: Fitted) -> dict[str, Any]:
     evidence = {entry.name: getattr(fitted.evidence, entry.name) for entry in fields(Evidence)}
     del evidence["backend"]  # the fit stands under its name
     evidence["undetermined"] = list(fitted.evidence.undetermined)
-    for key in ("ranges", "beyond"):
+    for key in ("ranges", "beyond", "below"):
         evidence[key] = {name: list(ends) for name, ends in getattr(fitted.evidence, key).items()}
     table: dict[str, Any] = {"type": type(fitted.parameters).__name__}
     if fitted.transferred_from:

@@ -78,7 +78,7 @@ class Evidence:
     rows not fitted (fractions; see validate.statistics). `fit_fraction` and `seed` say which rows those are.
     `undetermined`: parameters the rows could not determine. `ranges`: smallest and largest value of each size among the
     fitted rows. `beyond`: by size, between which multiples of the prediction COVERAGE of the rows with the largest
-    quarter of its values lay, when a fit had seen only the others.
+    quarter of its values lay, when a fit had seen only the others; `below`: of those with the smallest quarter.
     """
 
     data: str
@@ -100,6 +100,7 @@ class Evidence:
     undetermined: tuple[str, ...]
     ranges: Mapping[str, tuple[float, float]]
     beyond: Mapping[str, tuple[float, float]]
+    below: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

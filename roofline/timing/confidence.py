@@ -86,19 +86,24 @@ def _attention_sizes(shape: AttentionShape) -> Sizes:
 def confidence(sizes: Sizes, fitted: Fitted, otherwise: Band) -> Confidence:
     """How sure the times of kernels with these `sizes` are by one fit; elementwise.
 
-    A size outside the fitted range widens the band to what calibrate measured by leaving the largest values of that
-    size out; a size that the rows did not vary enough to tell, to that of datasheet timing (`otherwise`).
+    A size above or below the fitted range widens the band to what calibrate measured by leaving the largest or the
+    smallest values of that size out; a size that the rows did not vary enough to tell, to that of datasheet timing
+    (`otherwise`).
     """
     low, high = fitted.band.low, fitted.band.high
     outside: dict[str, NDArray[np.bool_]] = {}
     for name in sizes.keys() & fitted.evidence.ranges.keys():
         least, most = fitted.evidence.ranges[name]
-        out = np.asarray((sizes[name] < least * (1.0 - PLAY)) | (sizes[name] > most * (1.0 + PLAY)))
-        if out.any():
-            wide_low, wide_high = fitted.evidence.beyond.get(name, (otherwise.low, otherwise.high))
+        for out, ends in (
+            (np.asarray(sizes[name] > most * (1.0 + PLAY)), fitted.evidence.beyond),
+            (np.asarray(sizes[name] < least * (1.0 - PLAY)), fitted.evidence.below),
+        ):
+            if not out.any():
+                continue
+            wide_low, wide_high = ends.get(name, (otherwise.low, otherwise.high))
             low = np.where(out, np.minimum(low, wide_low), low)
             high = np.where(out, np.maximum(high, wide_high), high)
-            outside[name] = out
+            outside[name] = outside.get(name, False) | out
     return Confidence(Band(low, high, fitted.band.source), outside)
 
 

@@ -25,13 +25,18 @@ def transferred(models: Mapping[Key, Fitted], source: Device, target: Device) ->
 
 
 def widened(fitted: Fitted, band: Band) -> Fitted:
-    """A fit under another band; beyond the measured sizes it widens as it did where it was fitted."""
+    """A fit under another band; outside the measured sizes it widens as it did where it was fitted."""
     own = fitted.band
-    beyond = {
-        name: (float(band.low * min(low / own.low, 1.0)), float(band.high * max(high / own.high, 1.0)))
-        for name, (low, high) in fitted.evidence.beyond.items()
-    }
-    return replace(fitted, band=band, evidence=replace(fitted.evidence, beyond=beyond))
+
+    def wider(ends: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+        return {
+            name: (float(band.low * min(low / own.low, 1.0)), float(band.high * max(high / own.high, 1.0)))
+            for name, (low, high) in ends.items()
+        }
+
+    evidence = fitted.evidence
+    evidence = replace(evidence, beyond=wider(evidence.beyond), below=wider(evidence.below))
+    return replace(fitted, band=band, evidence=evidence)
 
 
 def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype) -> Parameters:

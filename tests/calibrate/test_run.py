@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roofline.calibrate.judge import beyond_ranges, fit_rows, interval, out_of_fold, ratio_of
+from roofline.calibrate.judge import fit_rows, interval, out_of_fold, outside_ranges, ratio_of
 from roofline.calibrate.models import Candidate, key_of, parameters_time
 from roofline.calibrate.rows import Rows, grouped, split
 from roofline.calibrate.run import calibrate
@@ -101,13 +101,18 @@ def test_how_a_calibration_was_made_is_part_of_its_evidence():
     assert known.ranges["m"] == (records.dims["m"][seen].min(), records.dims["m"][seen].max())
 
 
-def test_what_extrapolation_costs_is_measured_by_leaving_the_largest_sizes_out():
+@pytest.mark.parametrize("below", [False, True])
+def test_what_extrapolation_costs_is_measured_by_leaving_one_end_of_the_sizes_out(below):
+    # A quarter of the values of k takes 1.5 times as long: on that side of the others, and not on the other side.
     rows = gemms(size=240, noise=0.02)
-    long = rows.dims["k"] > 128.0 * 96  # the largest quarter of the values of k takes 1.5 times as long
-    rows = Rows((replace(rows, measured_s=np.where(long, 1.5, 1.0) * rows.measured_s),))
-    beyond = beyond_ranges(rows, A100, Candidate(TRUE, ("launch_s", "matrix_fraction", "dram_fraction")), 0)
-    assert 1.35 < beyond["k"][0] < beyond["k"][1] == pytest.approx(1.5, rel=0.06)
-    assert "copies" not in beyond  # one value tells nothing
+    k = rows.dims["k"]
+    slow = k <= 128.0 * 32 if below else k > 128.0 * 96
+    rows = Rows((replace(rows, measured_s=np.where(slow, 1.5, 1.0) * rows.measured_s),))
+    candidate = Candidate(TRUE, ("launch_s", "matrix_fraction", "dram_fraction"))
+    found, other = (outside_ranges(rows, A100, candidate, 0, below=end) for end in (below, not below))
+    assert 1.3 < found["k"][0] < found["k"][1] == pytest.approx(1.5, rel=0.06)
+    assert other["k"][1] < 1.3
+    assert "copies" not in found  # one value tells nothing
 
 
 def test_the_band_of_hardly_more_rows_than_parameters_is_not_that_of_the_fits_own_rows():

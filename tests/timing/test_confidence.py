@@ -23,6 +23,7 @@ FITTED = replace(
         OWN.evidence,
         ranges={"m": (1.0, 1024.0), "n": (128.0, 8192.0), "k": (128.0, 8192.0), "copies": (1.0, 1.0)},
         beyond={"m": (0.8, 1.05), "n": (0.95, 1.3)},
+        below={"n": (0.7, 1.2)},
     ),
 )
 DATASHEET = Band(1.0, 1.8, "datasheet")
@@ -34,7 +35,9 @@ DATASHEET = Band(1.0, 1.8, "datasheet")
         ({}, 0.9, 1.1, set()),
         ({"m": 1024.0 * (1 + 1e-12)}, 0.9, 1.1, set()),  # rounding is no extrapolation
         ({"m": 1025.0}, 0.8, 1.1, {"m"}),  # never narrower than inside
-        ({"n": 64.0}, 0.9, 1.3, {"n"}),
+        ({"n": 64.0}, 0.7, 1.2, {"n"}),  # what leaving the smallest out has cost, not the largest
+        ({"n": 9000.0}, 0.9, 1.3, {"n"}),
+        ({"m": 0.5}, 0.9, 1.8, {"m"}),  # it was never tried below
         ({"m": 2048.0, "n": 9000.0}, 0.8, 1.3, {"m", "n"}),
         ({"k": 8193.0}, 0.9, 1.8, {"k"}),  # the rows could not tell: as uncertain as the datasheet
         ({"copies": 16.0}, 0.9, 1.8, {"copies"}),
