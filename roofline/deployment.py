@@ -9,7 +9,7 @@ from .device import Device
 from .footprint import weight_byte
 from .model import Model
 from .structs import Array, Number
-from .timing import Calibration, StepTime, WorkingSet, fit_of, latent_keys, time_step
+from .timing import Calibration, Key, StepTime, WorkingSet, fit_of, keys_of, latent_keys, time_step, with_fits
 from .transformer import LatentForm, Plan, plan, row_counts
 from .workload import AttentionKind, Batch, Precision, Scenario, decode, prefill
 
@@ -60,13 +60,23 @@ def deployment(model: Model, device: Device, calibration: Calibration, scenario:
     """
     spread, precision, attention = scenario.parallelism, scenario.precision, scenario.attention
     prefill_form, decode_form = latent_forms(attention, precision, calibration)
+    prefill_plan = plan(model, spread, precision, attention, prefill_form)
+    decode_plan = plan(model, spread, precision, attention, decode_form)
     return Deployment(
-        prefill_plan=plan(model, spread, precision, attention, prefill_form),
-        decode_plan=plan(model, spread, precision, attention, decode_form),
+        prefill_plan=prefill_plan,
+        decode_plan=decode_plan,
         device=device,
-        calibration=calibration,
+        calibration=with_fits(_needed(prefill_plan) | _needed(decode_plan), calibration),
         working_set=WorkingSet(float(weight_byte(model, precision, spread).max())),
     )
+
+
+@lru_cache(maxsize=256)
+def _needed(of: Plan) -> frozenset[Key]:
+    """The calibration entries of all kernels of `of`: in steps of prompts, of decodes, and of both. Remembered."""
+    prompt, answer = prefill(1.0, 1.0), decode(1.0, 1.0)
+    steps = (of.step(batch) for batch in ((prompt,), (answer,), (prompt, answer)))
+    return frozenset(key for groups in steps for group in groups for key in keys_of(group.work))
 
 
 def latent_forms(

@@ -10,10 +10,10 @@ from ..kernels import KernelGroup, Work
 from ..kernels.attention import MixedAttention
 from ..structs import Array, Number
 from .calibrated import calibrated_time
-from .calibration import Band, Calibration, KernelFamily, family_of, keys_of, latent_keys
+from .calibration import Band, Calibration, KernelFamily, Key, family_of, keys_of, latent_keys
 from .confidence import Confidence, Outside, confidence_of
 from .datasheet import WorkingSet, datasheet_time
-from .formats import fit_of
+from .formats import fit_of, with_fits
 from .time import BOUNDS, Bound, Time
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Calibration",
     "Confidence",
     "KernelFamily",
+    "Key",
     "Outside",
     "StepTime",
     "Time",
@@ -35,6 +36,7 @@ __all__ = [
     "sum_over_kernels",
     "time_step",
     "typical_time",
+    "with_fits",
 ]
 
 

@@ -66,7 +66,7 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
                 work.m,
                 work.n,
                 work.k,
-                chip=chip_of(device, work.activation),
+                chip=chip_of(device, arithmetic_dtype(work.activation, work.weight)),
                 parameters=own,
                 activation=work.activation,
                 weight=work.weight,

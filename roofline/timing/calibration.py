@@ -144,7 +144,8 @@ class Calibration:
     `bands`: of datasheet timing, for kernels without a fit. `models`: the fits. `summary`: one line for people.
     `backend`: the library whose kernels are meant, where it was measured ("": uncalibrated). `typical`: by family, the
     multiple of their datasheet time that kernels took where it could be checked; a family that is not in it: once.
-    `formats`: how fits serve other formats than theirs (None: not at all).
+    `formats`: how fits serve other formats than theirs (None: not at all). `looked_up`: what fit_of has found for the
+    kernels at hand, so that it does not search on every step; it holds for these `models` and `formats` alone.
     """
 
     bands: Mapping[KernelFamily, Band]
@@ -154,6 +155,7 @@ class Calibration:
     backend: str = ""
     typical: Mapping[KernelFamily, float] = field(default_factory=dict)
     formats: Formats | None = None
+    looked_up: Mapping[Key, Fitted | None] = field(default_factory=dict)
 
 
 def family_of(work: Work) -> KernelFamily:

@@ -5,6 +5,7 @@ What changes is known: bytes of the operands, and the peak that a compute unit w
 kernel in its place, is in the band: what such borrowing missed where a second format was measured too.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -47,10 +48,17 @@ memory system, or a time, that the format does not change."""
 
 def fit_of(key: Key, calibration: Calibration) -> Fitted | None:
     """The fit that kernels of `key` are timed by: their own, else one borrowed from another format; None without."""
+    if key in calibration.looked_up:
+        return calibration.looked_up[key]
     own = calibration.models.get(key)
     if own is not None or calibration.formats is None or key[0] not in _BY_FORMAT:
         return own
     return _borrowed(key, calibration, calibration.formats)
+
+
+def with_fits(keys: Iterable[Key], calibration: Calibration) -> Calibration:
+    """`calibration` with what fit_of finds for `keys` at hand."""
+    return replace(calibration, looked_up={key: fit_of(key, calibration) for key in keys})
 
 
 def _borrowed(key: Key, calibration: Calibration, formats: Formats) -> Fitted | None:

@@ -7,19 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roofline.api import predict
+from roofline.api import case_of, predict
 from roofline.errors import RooflineError
 from roofline.io.calibration import format_bands, load_calibration, transfer_bands
 from roofline.io.profiles import load_target
 from roofline.kernels import KernelGroup
 from roofline.kernels.gemm import Gemm
 from roofline.kernels.moe import ExpertLayer
-from roofline.structs import STORED_BYTE, Dtype
-from roofline.timing import WorkingSet, fit_of, time_step
+from roofline.structs import STORED_BYTE, Dtype, arithmetic_dtype
+from roofline.timing import WorkingSet, fit_of, keys_of, time_step
 from roofline.timing.calibration import Borrowing, format_label, formats_of
 from roofline.timing.formats import at_peak
 from roofline.timing.moe import MoeParameters
 from roofline.timing.quantised_gemm import QuantisedGemmParameters
+from roofline.workload import decode, prefill
 
 TARGETS = {name: load_target(name) for name in ("a100-sxm-80gb", "h100-sxm", "h200-sxm", "l40s", "tpu-v6e")}
 CALIBRATIONS = {name: load_calibration(target) for name, target in TARGETS.items()}
@@ -45,9 +46,9 @@ def layer(weight, token, hidden, width, experts, activation=Dtype.BF16):
     return ExpertLayer(*sizes, experts[1] * ones, 0.0 * ones, weight, activation, Dtype.BF16)
 
 
-def product(weight, m, n, k):
+def product(weight, m, n, k, activation=Dtype.BF16):
     ones = np.ones(1)
-    return Gemm(m * ones, n * ones, k * ones, ones, 0.0 * ones, weight, Dtype.BF16, Dtype.BF16)
+    return Gemm(m * ones, n * ones, k * ones, ones, 0.0 * ones, weight, activation, Dtype.BF16)
 
 
 @pytest.mark.parametrize("operand", Dtype)
@@ -193,3 +194,33 @@ def test_a_format_that_a_device_cannot_compute_in_is_refused():
     group = KernelGroup(("experts",), (0,), np.ones((1, 1)), layer(Dtype.FP4, 1.0, 64.0, 64.0, (2.0, 8.0), Dtype.FP4))
     with pytest.raises(RooflineError, match="cannot compute in fp4"):
         time_step((group,), device, calibration, WorkingSet(0.0))
+
+
+@pytest.mark.parametrize("device", TARGETS)
+@pytest.mark.parametrize("weight", Dtype)
+@pytest.mark.parametrize("activation", Dtype)
+def test_a_product_is_no_faster_than_the_wider_of_its_formats(device, weight, activation):
+    # Also where the activations are the narrower ones: W16A8 is computed in 16 bits. 8192 rows: bound by arithmetic.
+    on = TARGETS[device].device
+    try:
+        peak = on.matrix_flop_per_s[on.arithmetic(arithmetic_dtype(activation, weight))]
+        time = seconds(device, product(weight, 8192.0, 8192.0, 8192.0, activation))
+    except RooflineError:
+        return  # the device computes in neither
+    assert time.total_s >= time.roofline_s >= 2.0 * 8192.0**3 / peak * (1.0 - 1e-12)
+
+
+@pytest.mark.parametrize("device", [*TARGETS, "rtx-pro-6000"])
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt-oss-120b", "deepseek-v3"])
+@pytest.mark.parametrize("kv", [Dtype.BF16, Dtype.FP8])
+def test_a_deployment_has_every_fit_that_its_steps_need_at_hand(device, model, kv):
+    case = case_of(model, device, kv=kv, weights="fp8")
+    where = case.deployment
+    steps = (
+        where.prefill_step((prefill(2.0, 100.0),)),
+        where.decode_step(3.0, 200.0),
+        where.prefill_step((prefill(2.0, 100.0), decode(3.0, 200.0))),
+    )
+    needed = {key for step in steps for group in step.groups for key in keys_of(group.work)}
+    assert needed <= where.calibration.looked_up.keys()
+    assert all(where.calibration.looked_up[key] == fit_of(key, case.calibration) for key in needed)
