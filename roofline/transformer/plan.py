@@ -82,14 +82,22 @@ class Template:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Everything of a step that does not depend on the batch."""
+    """Everything of a step that does not depend on the batch: kernels outside attention, which the batch's rows alone
+    decide, and those whose times vary with how much is cached.
+    """
 
     setting: Setting
-    templates: tuple[Template, ...]
+    row_templates: tuple[Template, ...]
+    context_templates: tuple[Template, ...] = ()
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """All of them."""
+        return self.row_templates + self.context_templates
 
     def split_by_row(self) -> tuple["Plan", "Plan"]:
         """The kernels outside attention that run over new tokens, and those that run over sampled sequences."""
-        rows = [template for template in self.templates if not template.varies_with_context]
+        rows = self.row_templates
         sampled = [template.row_index == BATCH_ROWS.index(Row.SAMPLED) for template in rows]
         body = tuple(template.only(~chosen) for template, chosen in zip(rows, sampled, strict=True) if not chosen.all())
         head = tuple(template.only(chosen) for template, chosen in zip(rows, sampled, strict=True) if chosen.any())
@@ -110,15 +118,13 @@ class Plan:
         pooled = token * self.setting.parallelism.expert_replicas
         rows[..., 0], rows[..., 1], rows[..., 2] = token, sampled, pooled
         return tuple(
-            _group(template, _row_work(template, rows[..., template.row_index]))
-            for template in self.templates
-            if not template.varies_with_context
+            _group(template, _row_work(template, rows[..., template.row_index])) for template in self.row_templates
         )
 
     def context_groups(self, batch: Batch) -> tuple[KernelGroup, ...]:
         """The kernels that depend on how much of the sequences is cached: attention, and what expands MLA's latents."""
         groups = []
-        for template in self.templates:
+        for template in self.context_templates:
             if isinstance(template.sample, AttentionRow) and _shares_a_step(template.sample, batch):
                 groups.append(_group(template, MixedAttention(*(_attention_shape(template, part) for part in batch))))
             elif isinstance(template.sample, AttentionRow | LatentRow):
@@ -126,7 +132,7 @@ class Plan:
                     _group(template, _attention_work(template, part), f"[{i}]" if len(batch) > 1 else "")
                     for i, part in enumerate(batch)
                 ]
-            elif template.attended:
+            else:
                 attended: Number = sum(part.count * (part.context + part.new_token) for part in batch)
                 groups.append(_group(template, _row_work(template, np.asarray(attended, dtype=np.float64)[..., None])))
         return tuple(groups)
@@ -181,7 +187,9 @@ def plan(
     """The Plan of `model` under a setting. Pure, so remembered. Errors: InfeasibleError where shapes do not divide."""
     check_parallelism(model, parallelism)
     setting = Setting(model, parallelism, precision, attention, latent)
-    return Plan(setting, tuple(_template(rows) for rows in _families(_counted_rows(setting))))
+    templates = [_template(rows) for rows in _families(_counted_rows(setting))]
+    varying = tuple(template for template in templates if template.varies_with_context)
+    return Plan(setting, tuple(template for template in templates if not template.varies_with_context), varying)
 
 
 def _counted_rows(setting: Setting) -> list[Counted]:
