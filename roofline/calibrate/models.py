@@ -32,8 +32,10 @@ from ..timing.quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
 from ..timing.routing import BalancedRouting, PowerLawRouting, Remainder, Routing
 from ..timing.systolic import (
     SystolicAttentionParameters,
+    SystolicGatherParameters,
     SystolicGemmParameters,
     systolic_decode_time,
+    systolic_gather_time,
     systolic_gemm_time,
     systolic_prefill_time,
 )
@@ -154,7 +156,9 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
             launch_s = np.maximum(PointwiseParameters().launch_s, np.max(records.loop.launch_floor_s))
             start = PointwiseParameters(launch_s=float(launch_s))
             free = _all_but(PointwiseParameters)
-            return tuple(Candidate(replace(start, **facts), free) for facts in _ROW_KERNELS.get(family, ({},)))
+            gather = Candidate(SystolicGatherParameters(), tuple(facts_of(SystolicGatherParameters)))
+            rows = (Candidate(replace(start, **facts), free) for facts in _ROW_KERNELS.get(family, ({},)))
+            return (*rows, gather) if family is Family.EMBEDDING else tuple(rows)
 
 
 _REDUCING: tuple[Mapping[str, float], ...] = (
@@ -244,7 +248,9 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
             )
         case SystolicGemmParameters():
             value_byte = STORED_BYTE[formats.activation]
-            return systolic_gemm_time(dims["m"], dims["n"], dims["k"], value_byte, chip, parameters, dims["copies"])
+            return systolic_gemm_time(
+                dims["m"], dims["n"], dims["k"], value_byte, chip, parameters, dims["copies"], loop=loop
+            )
         case MoeParameters():
             return moe_time(
                 dims["token"],
@@ -276,6 +282,8 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
             )
         case PointwiseParameters():
             return pointwise_time(dims["row"], dims["read_byte"], dims["write_byte"], chip, parameters, loop)
+        case SystolicGatherParameters():
+            return systolic_gather_time(dims["row"], dims["read_byte"], dims["write_byte"], chip, parameters)
         case RingParameters() | DirectParameters():
             return _collective_time(records, device, parameters)
         case CpuGemmParameters() | CpuRowParameters() | CpuAttentionParameters():

@@ -30,6 +30,7 @@ MODELS = {
     "MixedAttentionParameters": "prompts and decodes in one launch (timing/mixed_attention.py)",
     "LatentAttentionParameters": "latent attention as one operation (timing/latent_attention.py)",
     "PointwiseParameters": "rows in waves, bytes from DRAM or cache (timing/pointwise.py)",
+    "SystolicGatherParameters": "rows copied by index, and padding to blocks (timing/systolic.py)",
     "RingParameters": "the fastest protocol of a ring, by size (timing/collective.py)",
     "DirectParameters": "one shot or two, whichever is faster (timing/collective.py)",
 }

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -32,8 +32,10 @@ from .quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
 from .routing import UniformRouting
 from .systolic import (
     SystolicAttentionParameters,
+    SystolicGatherParameters,
     SystolicGemmParameters,
     systolic_decode_time,
+    systolic_gather_time,
     systolic_gemm_time,
     systolic_prefill_time,
 )
@@ -124,7 +126,9 @@ def calibrated_time(work: Work, device: Device, fitted: Sequence[Fitted]) -> Tim
             payload = work.row * work.row_byte
             time = collective_time(work.kind, payload, work.group, device.intra_node, device.inter_node, own)
         case Pointwise(), PointwiseParameters():
-            time = _pointwise_time(work, device, parameters)
+            time = _pointwise_time(work, device, _stacked(PointwiseParameters, parameters))
+        case Pointwise(), SystolicGatherParameters():
+            time = _pointwise_time(work, device, _stacked(SystolicGatherParameters, parameters))
         case UnfusedAttention(shape, step), GemmParameters() as own:
             m, n, k, copies = products_of(shape, step)
             time = gemm_time(m, n, k, chip=chip_of(device, shape.query), parameters=own, products=copies)
@@ -194,18 +198,30 @@ def _of_a_step(measured: _AttentionParameters) -> _AttentionParameters:
             return measured
 
 
-def _pointwise_time(work: Pointwise, device: Device, parameters: Sequence[Parameters]) -> Time:
-    """All kernels of the group at once: their parameters become arrays over the kernels.
+P = TypeVar("P", PointwiseParameters, SystolicGatherParameters)
+
+
+def _stacked(kind: type[P], parameters: Sequence[Parameters]) -> P:
+    """The parameters of several kernels as one: each field an array over the kernels."""
+    columns: dict[str, Any] = {
+        entry.name: np.array([getattr(own, entry.name) for own in parameters]) for entry in fields(kind)
+    }
+    return kind(**columns)
+
+
+def _pointwise_time(work: Pointwise, device: Device, stacked: PointwiseParameters | SystolicGatherParameters) -> Time:
+    """All kernels of the group at once, with parameters over the kernels.
 
     Never faster than the bare roofline of the datasheet, DRAM and vector units: whether an input is still in cache when
     a step gets to it is not something to promise, though the measured loops had it there.
     """
-    names = [entry.name for entry in fields(PointwiseParameters)]
-    columns: dict[str, Any] = {name: np.array([getattr(p, name) for p in parameters]) for name in names}
-    stacked = PointwiseParameters(**columns)
     written = work.write_byte + work.kv_write_byte
     chip = chip_of(device, next(iter(device.matrix_flop_per_s), Dtype.BF16))
-    time = pointwise_time(work.row, work.read_byte, written, chip, stacked)
+    match stacked:
+        case PointwiseParameters():
+            time = pointwise_time(work.row, work.read_byte, written, chip, stacked)
+        case SystolicGatherParameters():
+            time = systolic_gather_time(work.row, work.read_byte, written, chip, stacked)
     fused = (1.0 - work.launch) * stacked.launch_s
     cost = pointwise_cost(work)
     bare_s = np.maximum(cost.vector_flop / device.vector_flop_per_s, cost.memory_byte / chip.dram_byte_per_s)

@@ -23,7 +23,7 @@ from .moe import MoeParameters
 from .pointwise import PointwiseParameters
 from .prefill_attention import PrefillAttentionParameters
 from .quantised_gemm import QuantisedGemmParameters
-from .systolic import SystolicAttentionParameters, SystolicGemmParameters
+from .systolic import SystolicAttentionParameters, SystolicGatherParameters, SystolicGemmParameters
 
 COVERAGE = 0.8
 """Share of measurements that a band holds: from the 10 % to the 90 % quantile of measured / predicted."""
@@ -40,6 +40,7 @@ Parameters = (
     | RingParameters
     | DirectParameters
     | SystolicGemmParameters
+    | SystolicGatherParameters
     | SystolicAttentionParameters
     | CpuGemmParameters
     | CpuRowParameters

@@ -1,8 +1,9 @@
-"""How long matrix products and attention take on a systolic array (TPU): compiled programs, no kernel launches.
+"""How long matrix products, attention and gathers take on a systolic array (TPU): compiled programs, no launches.
 
 The measured layers (TPU v6e) show no steps of the array's 128 or 256 rows and columns, no split, no waves: a product
 streams its weights once and is bound by DRAM or by the array. Attention is far from both: its time is that of the
-copies that bring pages of keys and values to the array.
+copies that bring pages of keys and values to the array. A gather of rows (the embedding) is padded to blocks, and the
+padding costs more than the rows: all of it reads one row.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from ..kernels.attention import causal_pair_count, key_count
 from ..structs import FLOP_PER_FMA, NO_WINDOW, Array, Number
 from .chip import Chip
+from .loop import MODEL_STEP, BenchmarkLoop, missed_fraction, must_come_from_dram_byte
 from .parameter import parameter
 from .time import Time
 
@@ -32,6 +34,32 @@ class SystolicGemmParameters:
     input_passes: float = parameter(
         0.5, low=1e-3, high=4.0, ideal=1e-3, unit="1", meaning="passes over the input that nothing hides"
     )
+    load_row: float = parameter(
+        128.0, low=1.0, high=1024.0, ideal=1.0, unit="row", meaning="rows that take as long as loading their weights"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SystolicGatherParameters:
+    """What datasheets do not say about a compiled gather of rows.
+
+    Kernel facts: rows come in blocks of `block_row`, fewer in blocks of the next power of two, of `least_row` at least.
+    """
+
+    launch_s: float = parameter(1.6e-6, low=1e-7, high=3e-5, ideal=0.0, unit="s", meaning="fixed time of one gather")
+    dram_fraction: float = parameter(
+        0.9, low=0.05, high=1.0, ideal=1.0, unit="1", meaning="fraction of the DRAM bandwidth that rows are copied at"
+    )
+    padding_fraction: float = parameter(
+        0.25,
+        low=0.02,
+        high=1.0,
+        ideal=1.0,
+        unit="1",
+        meaning="the same of padding, which reads one row again and again",
+    )
+    least_row: float = 8.0
+    block_row: float = 256.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +110,53 @@ def systolic_gemm_time(
     parameters: SystolicGemmParameters,
     products: Number = 1.0,
     weight_byte: float | None = None,
+    loop: BenchmarkLoop = MODEL_STEP,
 ) -> Time:
-    """Seconds of C[m, n] = A[m, k] · W[k, n] with `value_byte` per value, weights from DRAM; elementwise.
+    """Seconds of C[m, n] = A[m, k] · W[k, n] with `value_byte` per value; elementwise.
 
-    `weight_byte`: per value of W, where it is stored in another format (widened on the way into the array).
+    Weights come from DRAM, or where `loop` has brought them there before, from the chip's memory. `weight_byte`: per
+    value of W, where it is stored in another format (widened on the way into the array).
     `products`: independent ones of one call, each with operands of its own.
-    total = 12-norm of array and DRAM time, plus `input_passes` over A. Ignores: padding to the array (the measured
-    rows show none), the compiler's choice of blocks (up to 20 % on single m).
+    total = 12-norm of array and DRAM time, plus `input_passes` over A. The array takes the time of its rows and of
+    loading the weights (quadratic sum). Ignores: padding to the array (the measured rows show none), the compiler's
+    choice of programs, which changes with m and layer (two passes over weights, the array at 55 to 90 % of its peak).
     Source: measured (LLMServingSim, Llama-3.1-8B on one TPU v6e).
     """
     rows, columns, depth, calls = np.broadcast_arrays(*(np.float64(size) for size in (m, n, k, products)))
-    flop = FLOP_PER_FMA * calls * rows * columns * depth
-    weights = columns * depth * (value_byte if weight_byte is None else weight_byte)
-    byte = calls * (weights + value_byte * (rows * depth + rows * columns))
+    flop_per_row = FLOP_PER_FMA * calls * columns * depth
+    weights_byte = calls * columns * depth * (value_byte if weight_byte is None else weight_byte)
+    other_byte = value_byte * calls * rows * (depth + columns)
+    missed = missed_fraction(loop.operand_copies * weights_byte + other_byte, chip.cache_byte)
     rate = parameters.dram_fraction * chip.dram_byte_per_s
-    compute_s = flop / (parameters.matrix_fraction * chip.flop_per_s)
-    memory_s = byte / rate
+    compute_s = np.hypot(rows, parameters.load_row) * flop_per_row / (parameters.matrix_fraction * chip.flop_per_s)
+    memory_s = (missed * weights_byte + other_byte) / rate
     longer, shorter = np.maximum(compute_s, memory_s), np.minimum(compute_s, memory_s)
     joined_s = longer * (1.0 + (shorter / longer) ** _OVERLAP) ** (1.0 / _OVERLAP)
     overhead_s = parameters.input_passes * value_byte * calls * rows * depth / rate
-    roofline_s = np.maximum(flop / chip.flop_per_s, byte / chip.dram_byte_per_s)
+    needed_byte = must_come_from_dram_byte(weights_byte, other_byte, chip.cache_byte, loop)
+    roofline_s = np.maximum(rows * flop_per_row / chip.flop_per_s, needed_byte / chip.dram_byte_per_s)
     return _time(compute_s, memory_s, overhead_s, joined_s + overhead_s, roofline_s)
+
+
+def systolic_gather_time(
+    row: Number, read_byte: Number, write_byte: Number, chip: Chip, parameters: SystolicGatherParameters
+) -> Time:
+    """Seconds to copy `row` rows, found by index, of so many bytes read and written; elementwise.
+
+    total = launch + rows + padding, each at its fraction of the DRAM bandwidth. Ignores: that the compiler takes
+    another program for some numbers of rows (the measured ones from 897 to 992 and from 1921 on are padded to one more
+    block, and take up to 45 % longer).
+    Source: measured (as above).
+    """
+    rows, byte = np.broadcast_arrays(np.float64(row), np.float64(read_byte) + np.float64(write_byte))
+    power = np.exp2(np.ceil(np.log2(np.maximum(rows, parameters.least_row))))
+    block = np.minimum(power, parameters.block_row)
+    padding = np.ceil(rows / block) * block - rows
+    row_s = rows * byte / (parameters.dram_fraction * chip.dram_byte_per_s)
+    padding_s = padding * byte / (parameters.padding_fraction * chip.dram_byte_per_s)
+    overhead_s = parameters.launch_s + padding_s
+    roofline_s = rows * byte / chip.dram_byte_per_s
+    return _time(np.zeros(rows.shape), row_s, overhead_s, row_s + overhead_s, roofline_s)
 
 
 def systolic_prefill_time(
