@@ -8,8 +8,8 @@ from ..errors import RooflineError
 from ..io.records import sizes_of_records
 from ..structs import Array
 from ..timing.calibration import COVERAGE, Parameters
+from .candidates import Candidate
 from .fit import Fit, fit
-from .models import Candidate
 from .rows import Rows, shapes_of
 
 FOLDS = 5

@@ -1,11 +1,11 @@
-"""Which timing model a family of records is predicted by, and with which kernels a fit may start."""
+"""Which timing model a family of records is predicted by."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..device import Cpu, Device
+from ..device import Device
 from ..errors import RooflineError
 from ..io.records import Family, Records, sizes_of_records
 from ..kernels import KernelGroup
@@ -19,15 +19,13 @@ from ..timing.confidence import confidence
 from ..timing.cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from ..timing.datasheet import datasheet_time
 from ..timing.decode_attention import DecodeAttentionParameters, decode_attention_time
-from ..timing.decode_kernels import DecodeKernel
-from ..timing.gemm import GemmParameters, QuantiseParameters, gemm_time
-from ..timing.latent_attention import LatentAttentionParameters, LatentKernel, latent_attention_time
+from ..timing.gemm import GemmParameters, gemm_time
+from ..timing.latent_attention import LatentAttentionParameters, latent_attention_time
 from ..timing.loop import BenchmarkLoop, must_come_from_dram_byte
 from ..timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
-from ..timing.moe import GroupedLibrary, MoeParameters, moe_time
-from ..timing.parameter import facts_of
+from ..timing.moe import MoeParameters, moe_time
 from ..timing.pointwise import PointwiseParameters, pointwise_time
-from ..timing.prefill_attention import PrefillAttentionParameters, PrefillKernel, prefill_attention_time
+from ..timing.prefill_attention import PrefillAttentionParameters, prefill_attention_time
 from ..timing.quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
 from ..timing.routing import BalancedRouting, PowerLawRouting, Remainder, Routing
 from ..timing.systolic import (
@@ -39,9 +37,8 @@ from ..timing.systolic import (
     systolic_gemm_time,
     systolic_prefill_time,
 )
-from ..timing.tiles import TileLibrary
 from ..timing.time import Time
-from .cpu import cpu_priors, cpu_records_time
+from .cpu import cpu_records_time
 from .work import group_of, work_of
 
 COLLECTIVES = {
@@ -51,14 +48,6 @@ COLLECTIVES = {
     Family.ALL_TO_ALL: CollectiveKind.ALL_TO_ALL,
     Family.POINT_TO_POINT: CollectiveKind.POINT_TO_POINT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A timing model that might explain records: its kernel facts, starting values, and which of them to fit."""
-
-    prior: Parameters
-    free: tuple[str, ...]
 
 
 def key_of(records: Records) -> Key:
@@ -96,120 +85,6 @@ _BY_FORMAT = frozenset(
         Family.LATENT_DECODE,
     }
 )
-
-
-def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
-    return tuple(name for name in facts_of(parameters) if name not in names)
-
-
-def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
-    """The models to try for `records` on a device of this structure: one for each kernel that libraries are known to
-    have. A fit on part of the rows decides between them, not the name of a device or a backend.
-    Errors: RooflineError for a family without a model.
-    """
-    if records.family in (Family.LAYER, Family.MODEL):
-        raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
-    if isinstance(device.structure, Cpu):
-        return tuple(Candidate(*prior) for prior in cpu_priors(records))
-    formats = records.precision
-    match records.family:
-        case Family.GEMM:
-            widened = arithmetic_dtype(formats.activation, formats.weight) is not formats.weight
-            free = facts_of(GemmParameters) if widened else _all_but(GemmParameters, "convert_flop_per_value")
-            plain = [Candidate(GemmParameters(library=library), tuple(free)) for library in TileLibrary]
-            systolic = Candidate(SystolicGemmParameters(), tuple(facts_of(SystolicGemmParameters)))
-            return (*plain, *_quantised(formats.activation), systolic)
-        case Family.PREFILL_ATTENTION:
-            free = _all_but(PrefillAttentionParameters)
-            return (
-                *(
-                    Candidate(PrefillAttentionParameters(kernel=kernel, writes_cache=writes), free)
-                    for kernel in PrefillKernel
-                    for writes in (False, True)
-                ),
-                _SYSTOLIC_ATTENTION,
-            )
-        case Family.DECODE_ATTENTION:
-            priors = [
-                DecodeAttentionParameters(kernel=kernel, writes_cache=writes)
-                for kernel in DecodeKernel
-                for writes in (False, True)
-            ]
-            return (*(Candidate(prior, prior.fitted()) for prior in priors), _SYSTOLIC_ATTENTION)
-        case Family.MIXED_ATTENTION:
-            return (Candidate(MixedAttentionParameters(), _all_but(MixedAttentionParameters)),)
-        case Family.LATENT_PREFILL | Family.LATENT_DECODE:
-            free = _all_but(LatentAttentionParameters)
-            return tuple(Candidate(LatentAttentionParameters(kernel=kernel), free) for kernel in LatentKernel)
-        case Family.MOE:
-            return tuple(
-                Candidate(
-                    MoeParameters(library=library, remainder=remainder),
-                    _all_but(MoeParameters, *(() if library.value.default else ("untuned_fraction",))),
-                )
-                for library in GroupedLibrary
-                for remainder in Remainder
-            )
-        case family if family in COLLECTIVES:
-            return _collective_candidates(COLLECTIVES[family])
-        case family:
-            launch_s = np.maximum(PointwiseParameters().launch_s, np.max(records.loop.launch_floor_s))
-            start = PointwiseParameters(launch_s=float(launch_s))
-            free = _all_but(PointwiseParameters)
-            gather = Candidate(SystolicGatherParameters(), tuple(facts_of(SystolicGatherParameters)))
-            rows = (Candidate(replace(start, **facts), free) for facts in _ROW_KERNELS.get(family, ({},)))
-            return (*rows, gather) if family is Family.EMBEDDING else tuple(rows)
-
-
-_REDUCING: tuple[Mapping[str, float], ...] = (
-    {"reduces": 1.0},
-    {"reduces": 1.0, "passes": 2.0},
-    {"reduces": 1.0, "passes": 3.0, "held_byte": 2048.0},
-)
-"""Rows read once; twice (moments, then the result); or, where they outgrow 1024 values of 16 bits and with them the
-registers of a block, three times (PyTorch's softmax)."""
-
-_ROW_KERNELS: Mapping[Family, tuple[Mapping[str, float], ...]] = {
-    Family.NORM: _REDUCING,
-    Family.SOFTMAX: _REDUCING,
-    Family.SAMPLING: _REDUCING,
-    Family.ACTIVATION: ({}, {"block_byte": 2048.0}),
-}
-"""The kernels over rows that libraries are known to have, where there are several. Activations: a block of threads per
-row (vLLM), or per 1024 values whatever the rows are (PyTorch)."""
-
-
-_SYSTOLIC_ATTENTION = Candidate(SystolicAttentionParameters(), tuple(facts_of(SystolicAttentionParameters)))
-
-
-def _quantised(activation: Dtype) -> tuple[Candidate, ...]:
-    """Products whose 8-bit activations are made by a kernel in the measured time: scaled by row, or by tensor."""
-    if STORED_BYTE[activation] > 1:
-        return ()
-    free = _all_but(QuantisedGemmParameters, "product.convert_flop_per_value", "product.launch_s")
-    return tuple(
-        Candidate(
-            QuantisedGemmParameters(GemmParameters(library=library), QuantiseParameters(read_passes=passes)), free
-        )
-        for library in (TileLibrary.CUBLAS_HOPPER, TileLibrary.CUTLASS_FP8_HOPPER)
-        for passes in (1.0, 2.0)
-    )
-
-
-def _collective_candidates(kind: CollectiveKind) -> tuple[Candidate, ...]:
-    switched = ("switch_s", "switch_link")
-    ring = _all_but(RingParameters, *switched)
-    match kind:
-        case CollectiveKind.ALL_REDUCE:
-            return (
-                Candidate(RingParameters(), ring),
-                Candidate(RingParameters(switch_group=8.0), tuple(facts_of(RingParameters))),
-                Candidate(DirectParameters(), tuple(facts_of(DirectParameters))),
-            )
-        case CollectiveKind.ALL_TO_ALL:
-            return (Candidate(RingParameters(), _all_but(RingParameters, *switched, "medium_hop_s", "medium_link")),)
-        case CollectiveKind.ALL_GATHER | CollectiveKind.REDUCE_SCATTER | CollectiveKind.POINT_TO_POINT:
-            return (Candidate(RingParameters(), ring),)
 
 
 def parameters_time(records: Records, device: Device, parameters: Parameters) -> Time:

@@ -13,7 +13,8 @@ from ..io.records import DIMENSIONS, Family, Records, collapse
 from ..structs import Array
 from ..timing.calibration import Key, Parameters
 from ..timing.collective import DirectParameters
-from .models import candidates, key_of, parameters_time
+from .candidates import candidates
+from .models import key_of, parameters_time
 
 FIT_ROWS = 3000
 """Most rows that a fit uses; more change no parameter by more than its uncertainty."""

@@ -15,9 +15,9 @@ from ..timing.calibration import Evidence, Fitted, Key, Parameters
 from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
 from ..timing.parameter import kernel_facts_of
+from .candidates import Candidate, candidates
 from .fit import Fit
 from .judge import distinct_shapes, fit_rows, interval, out_of_fold, outside_ranges, ranges_of, ratio_of
-from .models import Candidate, candidates
 from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, split
 
 SCREEN_ROWS = 240

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from roofline.calibrate.candidates import Candidate
 from roofline.calibrate.judge import fit_rows, interval, out_of_fold, outside_ranges, ratio_of
-from roofline.calibrate.models import Candidate, key_of, parameters_time
+from roofline.calibrate.models import key_of, parameters_time
 from roofline.calibrate.rows import Rows, grouped, split
 from roofline.calibrate.run import calibrate
 from roofline.errors import RooflineError
