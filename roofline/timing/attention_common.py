@@ -150,12 +150,10 @@ def second_per_byte(
 ) -> Array:
     """Seconds per byte of a working set of `copies` of the large operand (keys and values) and `other_byte`.
 
-    The share that the last-level cache keeps from one execution to the next comes at its rate, the rest at DRAM's. What
-    would be kept if there were one copy (and is not, as in a step of a model) comes no faster than it would be then.
+    The share that the last-level cache keeps between executions comes at its rate, the rest at DRAM's, which
+    is no higher: what DRAM delivers passes the cache.
     """
-    usable_byte = fitted.cache_fraction * chip.cache_byte
-    kept = cached_fraction(copies * operand_byte + other_byte, usable_byte)
-    fits = cached_fraction(operand_byte + other_byte, usable_byte)
+    kept = cached_fraction(copies * operand_byte + other_byte, fitted.cache_fraction * chip.cache_byte)
     dram_s = 1.0 / (fitted.dram_fraction * chip.dram_byte_per_s)
-    cache_s = 1.0 / (fitted.cache_byte_per_clock * chip.unit_count * chip.clock_hz)
-    return (1.0 - fits) * dram_s + kept * cache_s + (fits - kept) * max(dram_s, cache_s)
+    cache_s = min(1.0 / (fitted.cache_byte_per_clock * chip.unit_count * chip.clock_hz), dram_s)
+    return (1.0 - kept) * dram_s + kept * cache_s

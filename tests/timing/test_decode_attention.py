@@ -238,3 +238,22 @@ def test_a_calibration_carries_over_from_a100_to_h100(
     few = fitted(known, predict(H100), carried, rows=30)
     assert as_is <= reached
     assert float(np.median(percent(predict(H100)(unseen, few).total_s, unseen))) <= 5.5
+
+
+@given(kernels, shapes, st.floats(4.0, 300.0), st.sampled_from([1.0, 3.0, np.inf]), st.floats(1.0, 8.0))
+def test_a_larger_cache_never_hurts(
+    kernel: DecodeKernel, shape: tuple[float, ...], cache_byte_per_clock: float, copies: float, factor: float
+) -> None:
+    # Also where the fitted rate of the cache is below DRAM's: what DRAM delivers passes the cache.
+    parameters = DecodeAttentionParameters(kernel=kernel, cache_byte_per_clock=cache_byte_per_clock)
+    sequences, context, kv_heads, group, head_dim, window = map(float, shape)
+    small, large = (
+        decode_attention_time(
+            *(sequences, context, kv_heads * group, kv_heads, head_dim, window),
+            chip=replace(H100, cache_byte=H100.cache_byte * times),
+            parameters=parameters,
+            loop=BenchmarkLoop(operand_copies=copies),
+        ).total_s
+        for times in (1.0, factor)
+    )
+    assert large <= small * (1.0 + 1e-12)
