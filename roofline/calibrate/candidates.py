@@ -7,7 +7,7 @@ import numpy as np
 
 from ..device import Cpu, Device
 from ..errors import RooflineError
-from ..io.records import Family, Records
+from ..io.records import Family, Precision, Records
 from ..kernels.collective import CollectiveKind
 from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
 from ..timing.calibration import Parameters
@@ -55,7 +55,7 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
         case Family.GEMM:
             widened = arithmetic_dtype(formats.activation, formats.weight) is not formats.weight
             free = facts_of(GemmParameters) if widened else _all_but(GemmParameters, "convert_flop_per_value")
-            plain = [Candidate(GemmParameters(library=library), tuple(free)) for library in TileLibrary]
+            plain = [Candidate(GemmParameters(library=library), tuple(free)) for library in _libraries(formats)]
             systolic = Candidate(SystolicGemmParameters(), tuple(facts_of(SystolicGemmParameters)))
             return (*plain, *_quantised(formats.activation), systolic)
         case Family.PREFILL_ATTENTION:
@@ -116,6 +116,16 @@ _ROW_KERNELS: Mapping[Family, tuple[Mapping[str, float], ...]] = {
 }
 """The kernels over rows that libraries are known to have, where there are several. Activations: a block of threads per
 row (vLLM), or per 1024 values whatever the rows are (PyTorch)."""
+
+
+def _libraries(formats: Precision) -> tuple[TileLibrary, ...]:
+    """The libraries that have kernels for these formats: some are for 8-bit activations or narrow weights alone."""
+    special = {
+        TileLibrary.CUTLASS_FP8_HOPPER: STORED_BYTE[formats.activation] > 1,
+        TileLibrary.CUTLASS_WEIGHT_ONLY_AMPERE: STORED_BYTE[formats.weight] == STORED_BYTE[formats.activation],
+        TileLibrary.ROCBLAS_CDNA2: STORED_BYTE[formats.activation] < 2,
+    }
+    return tuple(library for library in TileLibrary if not special.get(library, False))
 
 
 _SYSTOLIC_ATTENTION = Candidate(SystolicAttentionParameters(), tuple(facts_of(SystolicAttentionParameters)))

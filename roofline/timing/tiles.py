@@ -98,15 +98,29 @@ _CUTLASS_FP8_HOPPER = TileSet(
     most_small_waves=_ANY,
 )
 
+_ROCBLAS_CDNA2 = TileSet(
+    kernels=tuple(
+        TileKernel(m, n, (1.0, 2.0, 4.0, 8.0, 16.0))
+        for m, n in (
+            *((16, 64), (32, 32), (64, 32), (32, 64), (64, 64), (96, 64), (128, 64), (64, 128), (144, 64)),
+            *((96, 128), (128, 128), (160, 128), (192, 128), (64, 256), (256, 128), (128, 256)),
+        )
+    ),
+    k_step_byte=64.0,
+)
+
 
 class TileLibrary(Enum):
     """Kernel sets by name, as a calibration declares them.
 
     The cuBLAS sets were chosen, tile by tile, on rows used for fitting (aiconfigurator A100 and H100, bf16). CUTLASS
     for fp8 picks by the number of rows alone and never splits K, as the steps at 64, 128 and every 256 rows show.
+    rocBLAS: macro tiles of some of its kernels for gfx90a in 16 bits (ROCm/rocBLAS, Tensile/Logic/asm_full/aldebaran,
+    *_HHS_BH.yaml: from 16 to 256 wide, also 144; 32 and 64 deep; GlobalSplitU); it picks by tables of measured sizes.
     """
 
     CUBLAS_AMPERE = _CUBLAS_AMPERE
     CUBLAS_HOPPER = _CUBLAS_HOPPER
     CUTLASS_WEIGHT_ONLY_AMPERE = _CUTLASS_WEIGHT_ONLY_AMPERE
     CUTLASS_FP8_HOPPER = _CUTLASS_FP8_HOPPER
+    ROCBLAS_CDNA2 = _ROCBLAS_CDNA2
