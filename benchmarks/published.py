@@ -28,7 +28,7 @@ from roofline.io.profiles import load_target
 from roofline.model import Attention, Layer, Mlp, Model, Norm, Position
 from roofline.structs import Dtype
 from roofline.timing import Calibration
-from roofline.timing.collective import DirectParameters
+from roofline.timing.direct_all_reduce import DirectParameters
 from roofline.validate.pair import pair
 from roofline.workload import AttentionKind, Parallelism, Precision, Scenario
 

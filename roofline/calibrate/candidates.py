@@ -8,10 +8,8 @@ import numpy as np
 from ..device import Cpu, Device
 from ..errors import RooflineError
 from ..io.records import Family, Precision, Records
-from ..kernels.collective import CollectiveKind
 from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
 from ..timing.calibration import Parameters
-from ..timing.collective import DirectParameters, RingParameters
 from ..timing.decode_attention import DecodeAttentionParameters
 from ..timing.decode_kernels import DecodeKernel
 from ..timing.gemm import GemmParameters, QuantiseParameters
@@ -25,6 +23,7 @@ from ..timing.quantised_gemm import QuantisedGemmParameters
 from ..timing.routing import Remainder
 from ..timing.systolic import SystolicAttentionParameters, SystolicGatherParameters, SystolicGemmParameters
 from ..timing.tiles import TileLibrary
+from .collectives import collective_priors
 from .cpu import cpu_priors
 from .models import COLLECTIVES
 
@@ -90,7 +89,7 @@ def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
                 for remainder in Remainder
             )
         case family if family in COLLECTIVES:
-            return _collective_candidates(COLLECTIVES[family])
+            return tuple(Candidate(*prior) for prior in collective_priors(COLLECTIVES[family]))
         case family:
             launch_s = np.maximum(PointwiseParameters().launch_s, np.max(records.loop.launch_floor_s))
             start = PointwiseParameters(launch_s=float(launch_s))
@@ -143,19 +142,3 @@ def _quantised(activation: Dtype) -> tuple[Candidate, ...]:
         for library in (TileLibrary.CUBLAS_HOPPER, TileLibrary.CUTLASS_FP8_HOPPER)
         for passes in (1.0, 2.0)
     )
-
-
-def _collective_candidates(kind: CollectiveKind) -> tuple[Candidate, ...]:
-    switched = ("switch_s", "switch_link")
-    ring = _all_but(RingParameters, *switched)
-    match kind:
-        case CollectiveKind.ALL_REDUCE:
-            return (
-                Candidate(RingParameters(), ring),
-                Candidate(RingParameters(switch_group=8.0), tuple(facts_of(RingParameters))),
-                Candidate(DirectParameters(), tuple(facts_of(DirectParameters))),
-            )
-        case CollectiveKind.ALL_TO_ALL:
-            return (Candidate(RingParameters(), _all_but(RingParameters, *switched, "medium_hop_s", "medium_link")),)
-        case CollectiveKind.ALL_GATHER | CollectiveKind.REDUCE_SCATTER | CollectiveKind.POINT_TO_POINT:
-            return (Candidate(RingParameters(), ring),)

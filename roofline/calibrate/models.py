@@ -14,16 +14,18 @@ from ..structs import FLOP_PER_FMA, STORED_BYTE, Dtype, arithmetic_dtype
 from ..timing import Band, Calibration, KernelFamily, WorkingSet, fit_of, typical_time
 from ..timing.calibration import DATASHEET_FAMILY, Key, Parameters, family_of, format_label
 from ..timing.chip import Chip, chip_of
-from ..timing.collective import DirectParameters, RingParameters, collective_time
+from ..timing.collective import collective_time
 from ..timing.confidence import confidence
 from ..timing.cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from ..timing.datasheet import datasheet_time
 from ..timing.decode_attention import DecodeAttentionParameters, decode_attention_time
+from ..timing.direct_all_reduce import DirectParameters
 from ..timing.gemm import GemmParameters, gemm_time
 from ..timing.latent_attention import LatentAttentionParameters, latent_attention_time
 from ..timing.loop import BenchmarkLoop, must_come_from_dram_byte
 from ..timing.mixed_attention import MixedAttentionParameters, mixed_attention_time
 from ..timing.moe import MoeParameters, moe_time
+from ..timing.nccl import RingParameters
 from ..timing.pointwise import PointwiseParameters, pointwise_time
 from ..timing.prefill_attention import PrefillAttentionParameters, prefill_attention_time
 from ..timing.quantised_gemm import QuantisedGemmParameters, quantised_gemm_time
@@ -236,6 +238,7 @@ def _collective_time(records: Records, device: Device, parameters: RingParameter
         link,
         inter,
         parameters,
+        value_byte=STORED_BYTE[records.precision.activation],
         switch_reduces=reduces,
         loop=records.loop,
     )

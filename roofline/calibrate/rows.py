@@ -12,7 +12,7 @@ from ..errors import RooflineError
 from ..io.records import DIMENSIONS, Family, Records, collapse
 from ..structs import Array
 from ..timing.calibration import Key, Parameters
-from ..timing.collective import DirectParameters
+from ..timing.direct_all_reduce import DirectParameters, own_limit_byte
 from .candidates import candidates
 from .models import key_of, parameters_time
 
@@ -148,6 +148,6 @@ def digest_of(groups: Iterable[Records]) -> str:
 
 
 def directly_served(group: Records, parameters: DirectParameters) -> NDArray[np.bool_]:
-    """Which rows an engine's own all-reduce serves; larger payloads go to NCCL and fit nothing of it."""
-    small: NDArray[np.bool_] = group.dims["payload_byte"] < parameters.limit_byte
+    """Which rows an engine's own kernels serve; larger payloads go to NCCL and fit nothing of them."""
+    small: NDArray[np.bool_] = group.dims["payload_byte"] < own_limit_byte(parameters, group.dims["group_size"])
     return small

@@ -12,13 +12,14 @@ from ..errors import RooflineError
 from ..io.records import Family, Records, collapse
 from ..timing import Band
 from ..timing.calibration import Evidence, Fitted, Key, Parameters
-from ..timing.collective import DirectParameters, RingParameters
 from ..timing.cpu import CpuGemmParameters
-from ..timing.parameter import kernel_facts_of
+from ..timing.direct_all_reduce import DirectParameters
+from ..timing.nccl import RingParameters
+from ..timing.parameter import inner_parameters, kernel_facts_of
 from .candidates import Candidate, candidates
 from .fit import Fit
 from .judge import distinct_shapes, fit_rows, interval, out_of_fold, outside_ranges, ranges_of, ratio_of
-from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, split
+from .rows import Rows, Split, check_fit_fraction, digest_of, directly_served, grouped, of_one_library, split
 
 SCREEN_ROWS = 240
 """Rows with which the kernels are compared; as many others judge them."""
@@ -101,14 +102,16 @@ def calibrate_key(
 
 
 def _declared(options: Sequence[Candidate], kernels: Mapping[str, Any]) -> tuple[Candidate, ...]:
-    """The options that have these kernel facts, members of enumerations given by their names.
+    """The options that have these kernel facts, members of enumerations given by their names; those of a kernel inside
+    (a table) are not looked at.
 
     Errors: RooflineError where none has.
     """
+    wanted = {name: value for name, value in kernels.items() if not isinstance(value, Mapping)}
     found = []
     for option in options:
         own = {name: getattr(value, "name", value) for name, value in kernel_facts_of(option.prior).items()}
-        if {**own, **kernels} == own:
+        if {**own, **wanted} == own:
             found.append(option)
     if not found:
         facts = ", ".join(f"{name} = {value}" for name, value in kernels.items())
@@ -122,10 +125,16 @@ def _free_of(prior: Parameters, options: Sequence[Candidate]) -> tuple[str, ...]
     Errors: RooflineError where no model of the family has such parameters.
     """
     alike = [option for option in options if type(option.prior) is type(prior)]
-    same = [option for option in alike if kernel_facts_of(option.prior) == kernel_facts_of(prior)]
+    same = [option for option in alike if _kernel(option.prior) == _kernel(prior)]
     if not alike:
         raise RooflineError(f"like: {type(prior).__name__} are no parameters of this family.")
     return (same or alike)[0].free
+
+
+def _kernel(parameters: Parameters) -> Mapping[str, Any]:
+    """The kernel facts, but not another kernel's parameters among them."""
+    inner = inner_parameters(parameters)
+    return {name: value for name, value in kernel_facts_of(parameters).items() if name not in inner}
 
 
 def _screened(
@@ -220,11 +229,12 @@ def calibrate(
     skipped: list[Skipped] = []
     for key, groups in sorted(grouped(everything, backend).items(), key=lambda item: item[0][0] != Family.GEMM):
         prior = like[key].parameters if like and key in like else None
+        facts = {library: declared.get(key) for library, declared in (kernels or {}).items()}
         handed_on: tuple[Records, ...] = ()
         if groups[0].family in (Family.GEMM, Family.MOE) and prior is None:
             prior = _of_products(fits, key)
         if groups[0].family is Family.ALL_REDUCE and prior is None:
-            prior, groups, handed_on = _direct_all_reduce(everything, groups, device)
+            prior, groups, handed_on = _direct_all_reduce(everything, groups, device, facts)
         try:
             fits[key] = calibrate_key(
                 groups,
@@ -234,7 +244,7 @@ def calibrate(
                 date=date,
                 prior=prior,
                 handed_on=handed_on,
-                kernels=(kernels or {}).get(groups[0].backend, {}).get(key),
+                kernels=facts.get(groups[0].backend),
                 progress=lambda text, key=key: progress(f"{' '.join(key)}: {text}"),  # type: ignore[misc]
             )
         except RooflineError as error:
@@ -253,27 +263,46 @@ def _of_products(fits: Mapping[Key, Fitted], key: Key) -> Parameters | None:
 
 
 def _direct_all_reduce(
-    everything: Sequence[Records], chosen: Sequence[Records], device: Device
+    everything: Sequence[Records],
+    measured: Sequence[Records],
+    device: Device,
+    facts: Mapping[str, Mapping[str, Any] | None],
 ) -> tuple[Parameters | None, tuple[Records, ...], tuple[Records, ...]]:
     """Where an engine's own all-reduce was measured besides NCCL's: start from one that hands large payloads to NCCL as
     measured; then the rows that its own kernels serve, and those that they hand on. Otherwise the groups as they are.
+
+    `facts`: what each library's kernel is declared to be.
     """
-    others = [group for group in everything if group.family is Family.ALL_REDUCE and group.backend != chosen[0].backend]
+    others = [g for g in everything if g.family is Family.ALL_REDUCE and g.backend != measured[0].backend]
     if not others or device.intra_node is None:
-        return None, tuple(chosen), ()
-    ring_rows = Rows(tuple(collapse(group)[0] for group in others if not np.any(group.loop.launch_floor_s)))
-    rings = [option for option in candidates(others[0], device) if isinstance(option.prior, RingParameters)]
-    ring = min(
-        (fit_rows(ring_rows, device, option) for option in rings),
-        key=lambda found: _mean_error(ring_rows, device, found),
-    )
-    assert isinstance(ring.parameters, RingParameters)
-    own = DirectParameters(beyond=ring.parameters)
-    served = [(group, directly_served(group, own)) for group in chosen]
+        return None, tuple(measured), ()
+    nccl = Rows(tuple(collapse(group)[0] for group in of_one_library(others, None)))
+    rings = [
+        option
+        for option in _declared(candidates(nccl.groups[0], device), facts.get(nccl.groups[0].backend) or {})
+        if isinstance(option.prior, RingParameters)
+    ]
+    ring = fit_rows(nccl, device, _aptest(nccl, device, rings)).parameters
+    assert isinstance(ring, RingParameters)
+    options = [
+        replace(option, prior=replace(option.prior, beyond=ring))
+        for option in _declared(candidates(measured[0], device), facts.get(measured[0].backend) or {})
+        if isinstance(option.prior, DirectParameters)
+    ]
+    own = _aptest(Rows(tuple(measured)), device, options).prior
+    assert isinstance(own, DirectParameters)
+    served = [(group, directly_served(group, own)) for group in measured]
     small, large = (
         [group.take(rows if own_kernel else ~rows) for group, rows in served] for own_kernel in (True, False)
     )
     return own, tuple(group for group in small if group.size), tuple(group for group in large if group.size)
+
+
+def _aptest(rows: Rows, device: Device, options: Sequence[Candidate]) -> Candidate:
+    """The option that a fit to `rows` explains best; the only one without a fit."""
+    if len(options) == 1:
+        return options[0]
+    return min(options, key=lambda option: _mean_error(rows, device, fit_rows(rows, device, option)))
 
 
 def _mean_error(rows: Rows, device: Device, found: Fit[Parameters]) -> float:

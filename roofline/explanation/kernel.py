@@ -31,8 +31,8 @@ MODELS = {
     "LatentAttentionParameters": "latent attention as one operation (timing/latent_attention.py)",
     "PointwiseParameters": "rows in waves, bytes from DRAM or cache (timing/pointwise.py)",
     "SystolicGatherParameters": "rows copied by index, and padding to blocks (timing/systolic.py)",
-    "RingParameters": "the fastest protocol of a ring, by size (timing/collective.py)",
-    "DirectParameters": "one shot or two, whichever is faster (timing/collective.py)",
+    "RingParameters": "the protocol that NCCL picks by size (timing/nccl.py)",
+    "DirectParameters": "one shot, two, or symmetric memory, by size; then NCCL (timing/direct_all_reduce.py)",
 }
 """How the parts of a fitted kernel's time come about, by the type of its parameters."""
 

@@ -194,12 +194,17 @@ def declared_kernels(target: Target, backend: str) -> dict[Key, Mapping[str, Any
 
 
 def _with_kernels(parameters: Parameters, declared: Mapping[str, Any], where: str) -> Parameters:
-    """`parameters` with other kernel facts, given by name."""
+    """`parameters` with other kernel facts, given by name; a table of them for another kernel's parameters inside."""
     accepted, hints = kernel_facts_of(parameters), get_type_hints(type(parameters))
     for name in declared:
         if name not in accepted:
             raise unknown(where, name, accepted)
-    values = {name: _named(hints[name], value, f"{where}.{name}") for name, value in declared.items()}
+    values: dict[str, Any] = {
+        name: _with_kernels(accepted[name], value, f"{where}.{name}")
+        if is_dataclass(accepted[name])
+        else _named(hints[name], value, f"{where}.{name}")
+        for name, value in declared.items()
+    }
     return replace(parameters, **values)
 
 

@@ -12,8 +12,9 @@ from ..serving.engine import HostCost
 from ..serving.traffic import ClosedLoop, OpenLoop
 from ..structs import Array, Number, arithmetic_dtype
 from ..timing.calibration import Fitted, Key, Parameters
-from ..timing.collective import DirectParameters, RingParameters
-from ..timing.parameter import facts_of, value_of, with_values
+from ..timing.direct_all_reduce import DirectParameters
+from ..timing.nccl import RingParameters
+from ..timing.parameter import facts_of, inner_parameters, value_of, with_values
 from .served import ServedCase
 
 
@@ -64,9 +65,13 @@ def _link_bandwidth(device: Device, factor: float) -> Device:
 
 
 def _with_seconds(parameters: Parameters, factor: float) -> Parameters:
-    """Parameters with every fixed time (those in seconds) scaled."""
+    """Parameters with every fixed time (those in seconds) scaled, also of a kernel that theirs hands work on to."""
     seconds = [name for name, facts in facts_of(type(parameters)).items() if facts.unit == "s"]
-    return with_values(parameters, {name: value_of(parameters, name) * factor for name in seconds})
+    others: dict[str, Any] = {
+        name: _with_seconds(inner, factor) for name, inner in inner_parameters(parameters).items()
+    }
+    own = with_values(parameters, {name: value_of(parameters, name) * factor for name in seconds})
+    return replace(own, **others)
 
 
 def _fixed_times(models: Mapping[Key, Fitted], factor: float, collectives: bool) -> dict[Key, Fitted]:

@@ -18,14 +18,16 @@ from ..kernels.pointwise import Pointwise, pointwise_cost
 from ..structs import FLOP_PER_FMA, STORED_BYTE, Dtype, arithmetic_dtype
 from .calibration import Fitted, Parameters
 from .chip import chip_of
-from .collective import DirectParameters, RingParameters, collective_time
+from .collective import collective_time
 from .cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from .cpu_step import cpu_time, products_of, rows_of
 from .decode_attention import DecodeAttentionParameters, decode_attention_time
+from .direct_all_reduce import DirectParameters
 from .gemm import GemmParameters, gemm_time
 from .latent_attention import LatentAttentionParameters, latent_attention_time
 from .mixed_attention import MixedAttentionParameters, mixed_attention_time
 from .moe import MoeParameters, moe_time
+from .nccl import RingParameters
 from .pointwise import PointwiseParameters, pointwise_time
 from .prefill_attention import PrefillAttentionParameters, prefill_attention_time
 from .quantised_gemm import QuantisedGemmParameters, quantised_gemm_time

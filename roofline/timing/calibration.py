@@ -13,13 +13,14 @@ from ..kernels.gemm import Gemm
 from ..kernels.moe import ExpertGemm, ExpertLayer
 from ..kernels.pointwise import Pointwise
 from ..structs import Dtype, Number
-from .collective import DirectParameters, RingParameters
 from .cpu import CpuAttentionParameters, CpuGemmParameters, CpuRowParameters
 from .decode_attention import DecodeAttentionParameters
+from .direct_all_reduce import DirectParameters
 from .gemm import GemmParameters
 from .latent_attention import LatentAttentionParameters
 from .mixed_attention import MixedAttentionParameters
 from .moe import MoeParameters
+from .nccl import RingParameters
 from .pointwise import PointwiseParameters
 from .prefill_attention import PrefillAttentionParameters
 from .quantised_gemm import QuantisedGemmParameters

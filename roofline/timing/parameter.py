@@ -1,7 +1,7 @@
 """Parameters of timing models: each is physical, bounded, named, and says what an ideal machine would have."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
@@ -67,6 +67,11 @@ def kernel_facts_of(parameters: Any) -> Mapping[str, Any]:
     """The fields of a parameter dataclass that no fit changes: its kernel and what else is known of it, by name."""
     plain = (entry for entry in fields(parameters) if not {"facts", "parameters"} & entry.metadata.keys())
     return {entry.name: getattr(parameters, entry.name) for entry in plain}
+
+
+def inner_parameters(parameters: Any) -> Mapping[str, Any]:
+    """The parameters of another kernel among the kernel facts, by name: of the one that takes what this one leaves."""
+    return {name: value for name, value in kernel_facts_of(parameters).items() if is_dataclass(value)}
 
 
 def nested(parameters: type) -> Any:

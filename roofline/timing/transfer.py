@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ..device import Device
 from ..structs import Dtype
 from .calibration import Band, Fitted, Key, Parameters, formats_of
 from .chip import chip_of
-from .parameter import Scaling, facts_of, value_of, with_values
+from .parameter import Scaling, facts_of, inner_parameters, value_of, with_values
 
 
 def transferred(models: Mapping[Key, Fitted], source: Device, target: Device) -> dict[Key, Fitted]:
@@ -40,7 +41,9 @@ def widened(fitted: Fitted, band: Band) -> Fitted:
 
 
 def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype) -> Parameters:
-    """`parameters` of `source` for `target`, each as its Scaling says, within its bounds."""
+    """`parameters` of `source` for `target`, each as its Scaling says, within its bounds; those of a kernel that theirs
+    hands work on to as well.
+    """
     chips = chip_of(source, dtype), chip_of(target, dtype)
     unit = chips[1].flop_per_clock / chips[0].flop_per_clock
     links = source.intra_node, target.intra_node
@@ -55,4 +58,7 @@ def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype)
         name: min(max(value_of(parameters, name) * factor[facts.scaling], facts.low), facts.high)
         for name, facts in facts_of(type(parameters)).items()
     }
-    return with_values(parameters, values)
+    others: dict[str, Any] = {
+        name: scaled(inner, source, target, dtype) for name, inner in inner_parameters(parameters).items()
+    }
+    return replace(with_values(parameters, values), **others)

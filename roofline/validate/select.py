@@ -12,7 +12,7 @@ from ..errors import RooflineError
 from ..io.records import Records, RepeatNoise, collapse, shape_index
 from ..timing import Calibration
 from ..timing.calibration import Fitted, Key
-from ..timing.collective import DirectParameters
+from ..timing.direct_all_reduce import DirectParameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Collectives: hand-derived times, laws, and the errors reached on measured rows that were not fitted."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roofline.calibrate.collectives import Prior, collective_priors
 from roofline.calibrate.fit import fit
+from roofline.calibrate.rows import directly_served
 from roofline.device import Link
 from roofline.errors import RooflineError
+from roofline.io.calibration import load_calibration
 from roofline.io.datasets import read
+from roofline.io.profiles import load_target
 from roofline.io.records import Records, collapse
 from roofline.kernels.collective import CollectiveKind
-from roofline.timing.collective import NCCL_TUNER, DirectParameters, RingParameters, collective_time
+from roofline.timing.collective import collective_time
+from roofline.timing.direct_all_reduce import DirectParameters, SymmetricMemory
 from roofline.timing.loop import BenchmarkLoop
+from roofline.timing.nccl import NCCL_TUNER, RingParameters
 from roofline.timing.parameter import facts_of
 
 NVLINK = Link(bandwidth_byte_per_s=450e9, domain_size=8.0, latency_s=1e-6)
 NETWORK = Link(bandwidth_byte_per_s=50e9, domain_size=1024.0, latency_s=5e-6)
 RING = RingParameters()
+PAIRS = RingParameters(low_latency_link=0.01)
 DIRECT = DirectParameters()
+HOPPER = DirectParameters(symmetric=SymmetricMemory.HOPPER)
 KINDS = tuple(CollectiveKind)
+PAIRWISE = (CollectiveKind.ALL_TO_ALL, CollectiveKind.POINT_TO_POINT)
 
 sizes = st.floats(1.0, 1e10)
 groups = st.sampled_from([2.0, 3.0, 4.0, 8.0])
@@ -37,11 +46,35 @@ def test_one_shot_by_hand():
 
 
 def test_two_shots_by_hand():
-    """Eight devices, 1 MiB: beyond 256 KiB, so 2 · 7/8 of the payload in two shots with log2 8 = 3 barriers' cost."""
+    """Eight devices, 1 MiB: beyond 256 KiB, so 2 · 7/8 of the payload in two shots, which hide a part of the cost of
+    log2 8 = 3 barriers (norm with exponent 1.5).
+    """
     payload = 2.0**20
-    start = DIRECT.launch_s + 6 * DIRECT.peer_s + DIRECT.slot_s + 3 * DIRECT.second_s
+    start = DIRECT.launch_s + 6 * DIRECT.peer_s + DIRECT.slot_s
+    moved, barriers = 1.75 * payload / (DIRECT.two_shot_link * 450e9), 3 * DIRECT.second_s
     time = collective_time(CollectiveKind.ALL_REDUCE, payload, 8.0, NVLINK, None, DIRECT)
-    assert time.total_s == pytest.approx(start + 1.75 * payload / (DIRECT.two_shot_link * 450e9))
+    assert time.total_s == pytest.approx(start + (moved**1.5 + barriers**1.5) ** (1 / 1.5))
+
+
+@pytest.mark.parametrize(
+    ("payload", "group", "share"),
+    [(2.0**18, 8.0, 9 / 8), (2.0**25, 8.0, 9 / 8), (2.0**24, 4.0, 5 / 4), (2.0**25, 2.0, 1.0)],
+)
+def test_symmetric_memory_by_hand(payload: float, group: float, share: float):
+    """Hopper: groups of eight from 256 KiB, others from 8 MiB; the switch takes (N+1)/N, a pair two shots of 1/2."""
+    time = collective_time(CollectiveKind.ALL_REDUCE, payload, group, NVLINK, None, HOPPER)
+    assert time.total_s == pytest.approx(HOPPER.symmetric_s + share * payload / (HOPPER.symmetric_link * 450e9))
+
+
+@pytest.mark.parametrize(
+    ("payload", "group", "own"),
+    [(2.0**25, 2.0, True), (2.0**26, 2.0, False), (2.0**24, 4.0, True), (2.0**25, 4.0, False), (2.0**26, 8.0, False)],
+)
+def test_symmetric_memory_ends_where_vllm_says(payload: float, group: float, own: bool):
+    """64, 32 and 64 MiB (all_reduce_utils.py, compute capability 9.0)."""
+    time = collective_time(CollectiveKind.ALL_REDUCE, payload, group, NVLINK, None, HOPPER)
+    ring = collective_time(CollectiveKind.ALL_REDUCE, payload, group, NVLINK, None, HOPPER.beyond)
+    assert bool(time.total_s != ring.total_s) is own
 
 
 def test_custom_kernel_hands_large_payloads_to_nccl():
@@ -54,12 +87,47 @@ def test_custom_kernel_hands_large_payloads_to_nccl():
 
 
 def test_large_all_gather_by_hand():
-    """1 GiB among 8: Simple; 7/8 of the bytes on the link, 1/8 copied, seven messages."""
+    """1 GiB among 8: Simple; 7/8 of the bytes on the link, 1/8 copied, seven messages at 3.4 / 0.6 of LL's cost."""
     payload, wire = 2.0**30, 0.875 * 2.0**30 / 450e9
-    expected = RING.launch_s + RING.setup_s + 7 * RING.hop_s + wire / RING.link
-    expected += payload / 8 / (RING.copy * 450e9) + RING.ramp * np.sqrt(wire * 7e-6)
+    expected = RING.launch_s + RING.setup_s + 7 * RING.hop_s * 3.4 / 0.6 + wire / RING.link
+    expected += payload / 8 / (RING.copy * 450e9)
     time = collective_time(CollectiveKind.ALL_GATHER, payload, 8.0, NVLINK, None, RING)
     assert time.total_s == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", [CollectiveKind.ALL_REDUCE, CollectiveKind.REDUCE_SCATTER])
+def test_values_are_added_one_by_one(kind: CollectiveKind):
+    """1 GiB among 8: each device adds 7/8 of the payload; twice as long in values of one byte."""
+    payload = 2.0**30
+    wide = collective_time(kind, payload, 8.0, NVLINK, None, RING)
+    narrow = collective_time(kind, payload, 8.0, NVLINK, None, RING, value_byte=1.0)
+    assert wide.compute_s == pytest.approx(0.875 * payload / (RING.add * 450e9))
+    assert narrow.total_s - wide.total_s == pytest.approx(wide.compute_s)
+
+
+def test_small_all_gather_by_hand():
+    """1 MiB among 8: LL128 would be rated 14 + 7 · 1.9 us and LL 6.6 + 7 · 0.6 us + wire / 0.29 = 17.8 us: LL."""
+    payload, wire = 2.0**20, 0.875 * 2.0**20 / 450e9
+    hops = 7 * RING.hop_s
+    expected = RING.launch_s + RING.channels_s + (hops**1.5 + (wire / RING.low_latency_link) ** 1.5) ** (1 / 1.5)
+    time = collective_time(CollectiveKind.ALL_GATHER, payload, 8.0, NVLINK, None, RING)
+    assert time.total_s == pytest.approx(expected)
+
+
+def test_large_all_to_all_by_hand():
+    """1 GiB among 8: the bytes hide the start of Simple, and LL on one channel is no rival: three rounds, the wire, the
+    few channels, the own share.
+    """
+    payload, wire = 2.0**30, 0.875 * 2.0**30 / 450e9
+    moved = wire / RING.link + RING.ramp * np.sqrt(wire * 1e-6) + payload / 8 / (RING.copy * 450e9)
+    time = collective_time(CollectiveKind.ALL_TO_ALL, payload, 8.0, NVLINK, None, PAIRS)
+    assert time.total_s == pytest.approx(RING.launch_s + 3 * RING.hop_s + moved, rel=1e-3)
+
+
+def test_short_messages_between_pairs_cost_a_round_each():
+    """64 byte among 8: log2 8 rounds of LL."""
+    time = collective_time(CollectiveKind.ALL_TO_ALL, 64.0, 8.0, NVLINK, None, PAIRS)
+    assert time.total_s == pytest.approx(RING.launch_s + 3 * RING.hop_s, rel=2e-3)
 
 
 def test_tuner_switches_from_ll_to_simple_where_nccl_does():
@@ -95,13 +163,42 @@ def test_two_nodes_by_hand():
     assert both - inside == pytest.approx(payload / 8 / 50e9 + 2 * 5e-6)
 
 
+@pytest.mark.parametrize(
+    ("payload", "nodes", "extra"),
+    [
+        (1024.0, 64.0, 2 * 6 * 5e-6 + 2 * 128 / 50e9),
+        (2.0**32, 4.0, 2 * 3 * 5e-6 + 1.5 * 2.0**29 / 50e9),
+    ],
+    ids=["tree", "ring"],
+)
+def test_many_nodes_reduce_along_a_tree_or_a_ring(payload: float, nodes: float, extra: float):
+    """Nodes of eight: small payloads take 2 log2(nodes) latencies of a tree, large ones the ring's fewer bytes."""
+    inside = collective_time(CollectiveKind.ALL_REDUCE, payload, 8.0, NVLINK, None, RING).total_s
+    across = collective_time(CollectiveKind.ALL_REDUCE, payload, 8.0 * nodes, NVLINK, NETWORK, RING).total_s
+    assert across - inside == pytest.approx(extra)
+
+
+def test_small_all_reduce_of_sixteen_costs_what_its_messages_cost():
+    """Two nodes of eight A100 at 1 KiB: NCCL's tuner rates a tree of LL at 6.8 + 2 (7 · 0.6 + 5) = 25.2 us; measured
+    inside a node 22 us, and two latencies of a network more. Never the 40 us of a start that was fitted to large ones.
+    """
+    target = load_target("a100-sxm-80gb")
+    fitted = load_calibration(target).models["all_reduce", "bf16"].parameters
+    assert isinstance(fitted, DirectParameters)
+    device = target.device
+    time = collective_time(
+        CollectiveKind.ALL_REDUCE, 1024.0, 16.0, device.intra_node or NVLINK, device.inter_node, fitted
+    )
+    assert 25e-6 < time.total_s < 36e-6
+
+
 def test_point_to_point_between_nodes_uses_the_network():
     payload = 2.0**30
     near = collective_time(CollectiveKind.POINT_TO_POINT, payload, 2.0, NVLINK, NETWORK, RING)
     far = collective_time(CollectiveKind.POINT_TO_POINT, payload, 16.0, NVLINK, NETWORK, RING)
     assert near.roofline_s == pytest.approx(payload / 450e9)
     assert far.roofline_s == pytest.approx(payload / 50e9)
-    assert far.total_s == pytest.approx(RING.launch_s + RING.hop_s + payload / 50e9 + 5e-6)
+    assert far.total_s == pytest.approx(RING.launch_s + RING.hop_s + payload / 50e9 + 5e-6, rel=1e-5)
 
 
 def test_beyond_the_node_without_a_network_is_an_error():
@@ -144,8 +241,16 @@ def test_more_bandwidth_never_hurts_a_protocol(kind: CollectiveKind, payload: fl
     faster = Link(450e9 * factor, 8.0, 1e-6)
     slow = collective_time(kind, payload, group, NVLINK, None, RING)
     fast = collective_time(kind, payload, group, faster, None, RING)
-    same = np.isclose(slow.overhead_s, fast.overhead_s, rtol=1e-9)
+    same = kind in PAIRWISE or np.isclose(slow.overhead_s, fast.overhead_s, rtol=1e-9)
     assert not same or fast.total_s <= slow.total_s * (1 + 1e-12)
+
+
+@given(st.sampled_from(KINDS), sizes, st.sampled_from([2.0, 4.0, 8.0, 16.0, 64.0]), st.floats(1.0, 1e4))
+def test_more_bytes_are_never_faster(kind: CollectiveKind, payload: float, group: float, factor: float):
+    more, less = (
+        collective_time(kind, size, group, NVLINK, NETWORK, RING).total_s for size in (payload * factor, payload)
+    )
+    assert more >= less * (1 - 1e-12)
 
 
 def test_eager_launches_have_a_floor():
@@ -154,9 +259,11 @@ def test_eager_launches_have_a_floor():
 
 
 # --- Against measurements: fitted on a random half of the shapes, errors on the other half, mean of six splits.
-# One split of 126 shapes moves the median by 1 to 2 points, so a single seed would flatter or blame by luck. ---
+# One split of 63 shapes moves the median by 1 to 2 points, so a single seed would flatter or blame by luck. ---
 
 LINKS = {"a100-sxm-80gb": Link(300e9, 8.0, 1e-6), "h100-sxm": NVLINK}
+SWITCHED = {"a100-sxm-80gb": np.inf, "h100-sxm": 8.0}
+MEMORY = {"a100-sxm-80gb": SymmetricMemory.NONE, "h100-sxm": SymmetricMemory.HOPPER}
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +272,34 @@ def measured(data_folder: Path) -> tuple[Records, ...]:
     return tuple(group for name in ("a100_sxm", "h100_sxm") for group in read(folder / name / "comm")[0])
 
 
-def mean_error(size: int, error_of: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """Median and mean absolute error on the unseen half, each the mean of six random splits."""
+def unseen_error(groups: Sequence[Records], device: str, prior: Prior) -> tuple[float, float]:
+    """Median and mean absolute error on the unseen half of the shapes, each the mean of six random splits."""
+    parameters, free = prior
+    payload, group = (np.concatenate([g.dims[name] for g in groups]) for name in ("payload_byte", "group_size"))
+    value_byte = np.concatenate([np.full(g.size, 1.0 if g.precision.label == "int8" else 2.0) for g in groups])
+    times = np.concatenate([g.measured_s for g in groups])
+    _, first, index = np.unique(np.stack([payload, group]), axis=1, return_index=True, return_inverse=True)
+    shape = np.argsort(np.argsort(first))[index.reshape(-1)]  # numbered as they come
+
+    def predict(given: RingParameters | DirectParameters, rows: np.ndarray) -> np.ndarray:
+        return collective_time(
+            CollectiveKind(groups[0].family),
+            payload[rows],
+            group[rows],
+            LINKS[device],
+            None,
+            given,
+            value_byte=value_byte[rows],
+            switch_reduces=value_byte[rows] - 1.0,
+        ).total_s
+
     found = []
     for seed in range(6):
-        order = np.random.default_rng(seed).permutation(size)
-        error = np.abs(error_of(order[: size // 2])[order[size // 2 :]])
+        order = np.random.default_rng(seed).permutation(shape.max() + 1)
+        seen = np.isin(shape, order[: order.size // 2])
+        rows, others = np.flatnonzero(seen), np.flatnonzero(~seen)
+        fitted = fit(lambda given, rows=rows: predict(given, rows), times[rows], parameters, free=free).parameters
+        error = np.abs(predict(fitted, others) / times[others] - 1.0)
         found.append((np.median(error), np.mean(error)))
     median, mean = np.mean(found, axis=0)
     return float(median), float(mean)
@@ -181,45 +310,39 @@ def mean_error(size: int, error_of: Callable[[np.ndarray], np.ndarray]) -> tuple
 def test_nccl_on_unseen_shapes(measured: tuple[Records, ...], device: str, kind: CollectiveKind):
     """Reached, all-reduce, all-gather, reduce-scatter, all-to-all (median / mean %):
 
-    A100 4.3/6.2, 4.5/6.2, 5.3/6.8, 3.0/5.6; H100 3.9/5.6, 3.0/4.9, 4.2/5.6, 4.5/7.1.
+    A100 4.0/4.9, 3.8/4.4, 2.9/3.8, 3.9/5.6; H100 3.8/5.1, 4.4/5.7, 3.7/5.3, 4.5/5.9.
     """
     chosen = [collapse(g)[0] for g in measured if (g.backend, g.device, g.family) == ("nccl", device, kind)]
-    payload, group = (np.concatenate([g.dims[name] for g in chosen]) for name in ("payload_byte", "group_size"))
-    floats = np.concatenate([np.full(g.size, float(g.precision.label != "int8")) for g in chosen])
-    times = np.concatenate([g.measured_s for g in chosen])
-    prior = RingParameters(switch_group=8.0 if device == "h100-sxm" else np.inf)
-    names = tuple(facts_of(RingParameters))
-    free = names if prior.switch_group == 8.0 and kind is CollectiveKind.ALL_REDUCE else names[:-2]
-    if kind is CollectiveKind.ALL_TO_ALL:
-        free = tuple(name for name in free if not name.startswith("medium"))
-
-    def predict(parameters: RingParameters, rows: object) -> np.ndarray:
-        reduces = floats[rows]  # type: ignore[index]
-        arguments = (payload[rows], group[rows], LINKS[device], None, parameters)  # type: ignore[index]
-        return collective_time(kind, *arguments, switch_reduces=reduces).total_s
-
-    def error(seen: np.ndarray) -> np.ndarray:
-        found = fit(lambda parameters: predict(parameters, seen), times[seen], prior, free=free).parameters
-        return predict(found, slice(None)) / times - 1.0
-
-    median, mean = mean_error(times.size, error)
-    assert median < 0.055 and mean < 0.073
+    priors = collective_priors(kind)
+    if kind is CollectiveKind.ALL_REDUCE:
+        priors = tuple(p for p in priors if getattr(p[0], "switch_group", None) == SWITCHED[device])
+    median, mean = unseen_error(chosen, device, priors[0])
+    assert median < 0.05 and mean < 0.065
 
 
 @pytest.mark.parametrize("device", list(LINKS))
 def test_custom_all_reduce_on_unseen_shapes(measured: tuple[Records, ...], device: str):
-    """Reached below 8 MiB: A100 2.2 / 4.2 % (one of 45 rows is a glitch of 60 %), H100 2.5 / 3.4 %."""
+    """Reached on what its own kernels serve: A100 2.0/3.9 (one of 45 rows is a glitch of 60 %), H100 2.1/2.5 %."""
     (every,) = [g for g in measured if g.device == device and g.kernel == "vLLM_custom_graph"]
-    chosen = every.take(every.dims["payload_byte"] < 8 * 2**20)
-    payload, group, times = chosen.dims["payload_byte"], chosen.dims["group_size"], chosen.measured_s
+    (prior,) = [
+        p for p in collective_priors(CollectiveKind.ALL_REDUCE) if getattr(p[0], "symmetric", None) is MEMORY[device]
+    ]
+    parameters = prior[0]
+    assert isinstance(parameters, DirectParameters)
+    median, mean = unseen_error([every.take(directly_served(every, parameters))], device, prior)
+    assert median < 0.025 and mean < 0.044
 
-    def predict(parameters: DirectParameters, rows: object) -> np.ndarray:
-        arguments = (payload[rows], group[rows], LINKS[device], None, parameters)  # type: ignore[index]
-        return collective_time(CollectiveKind.ALL_REDUCE, *arguments).total_s
 
-    def error(seen: np.ndarray) -> np.ndarray:
-        found = fit(lambda parameters: predict(parameters, seen), times[seen], DIRECT).parameters
-        return predict(found, slice(None)) / times - 1.0
-
-    median, mean = mean_error(times.size, error)
-    assert median < 0.027 and mean < 0.044
+@pytest.mark.parametrize("device", list(LINKS))
+def test_nccl_fitted_to_its_table_predicts_what_vllm_hands_on(measured: tuple[Records, ...], device: str):
+    """None of these rows is fitted. Reached: A100 1.5/2.0, H100 1.8/2.7 (median / mean %)."""
+    (every,) = [g for g in measured if g.device == device and g.kernel == "vLLM_custom_graph"]
+    parameters = load_calibration(load_target(device)).models["all_reduce", "bf16"].parameters
+    assert isinstance(parameters, DirectParameters)
+    handed = every.take(~directly_served(every, parameters))
+    time = collective_time(
+        CollectiveKind.ALL_REDUCE, handed.dims["payload_byte"], handed.dims["group_size"], LINKS[device], None,
+        parameters.beyond,
+    )  # fmt: skip
+    error = np.abs(time.total_s / handed.measured_s - 1.0)
+    assert np.median(error) < 0.03 and np.mean(error) < 0.04
