@@ -18,7 +18,7 @@ class Scaling(StrEnum):
     WITH_CLOCK = "with_clock"
     """A latency given in cycles: the same in seconds, so proportional to the clock."""
     AGAINST_LINK = "against_link"
-    """A time of a protocol between devices, inversely proportional to the bandwidth of a device's links."""
+    """A time of a protocol between devices: against the bandwidth of a device's links, within transfer.LINK_SPAN."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,13 @@ from .calibration import Band, Fitted, Key, Parameters, formats_of
 from .chip import chip_of
 from .parameter import Scaling, facts_of, inner_parameters, value_of, with_values
 
+LINK_SPAN = 1.5
+"""How far the times of a protocol follow the bandwidth of the links: as far as that could be checked, from A100 to H100
+and back. Beyond, it is software and clocks that set them: NCCL's tuner rates a message over PCIe 1.7 times one over
+NVLink, at less than a ninth of its bandwidth (src/graph/tuning.cc: hwLat), and B200's messages are no shorter than
+H100's.
+"""
+
 
 def transferred(models: Mapping[Key, Fitted], source: Device, target: Device) -> dict[Key, Fitted]:
     """The fits of `source` with parameters scaled to `target`; bands and evidence stay those of the source.
@@ -52,7 +59,7 @@ def scaled(parameters: Parameters, source: Device, target: Device, dtype: Dtype)
         Scaling.PORTABLE: 1.0,
         Scaling.WITH_FLOP_PER_CLOCK: unit,
         Scaling.WITH_CLOCK: target.clock_hz / source.clock_hz,
-        Scaling.AGAINST_LINK: link,
+        Scaling.AGAINST_LINK: min(max(link, 1.0 / LINK_SPAN), LINK_SPAN),
     }
     values = {
         name: min(max(value_of(parameters, name) * factor[facts.scaling], facts.low), facts.high)
