@@ -59,10 +59,12 @@ def test_prefill(folder: str) -> None:
 
 
 def test_whole_requests(folder: str) -> None:
+    # Was 7.0 % (bound: 8 %) with A100's all-reduce fitted to another table's network too, which made those of 8 to 32
+    # devices up to 2.5 times too slow and hid what these engines take besides; reached without: 8.2 / 9.8 %.
     some = [one for one in figures.sound(known(folder)) if one.figure.metric == "e2e_latency"]
     median, mean, _ = figures.errors([one.total_s for one in some], [one.figure.value for one in some])
     assert len(some) == 320
-    assert median < 0.08
+    assert median < 0.09
     assert mean < 0.10
 
 
