@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import RooflineError, unknown
-from .screen import working
+from .progress import working
 from .screen_fits import errors_table
 
 if TYPE_CHECKING:

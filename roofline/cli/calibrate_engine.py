@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import RooflineError
-from .screen import rendered, working
+from .progress import working
+from .screen import rendered
 
 if TYPE_CHECKING:
     from ..calibrate.engine import EngineFit

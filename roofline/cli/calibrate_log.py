@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..serving.engine import EngineEvidence
-from .screen import working
+from .progress import working
 
 if TYPE_CHECKING:
     from ..calibrate.request_log import HostFit, LogErrors

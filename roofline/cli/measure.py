@@ -1,16 +1,14 @@
 """`roofline measure`: run kernels on this machine, and write what was seen as records or as a hardware profile."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import RooflineError
+from .progress import bar
 
 if TYPE_CHECKING:
-    from ..measure.session import Progress
     from ..model import Model
 
 app = typer.Typer()
@@ -63,7 +61,7 @@ def few_command(
         activations=dtype or ("bf16" if device == "cuda" else "fp32"),
         seed=fresh_seed() if seed is None else seed,
     )
-    with progress() as tell:
+    with bar("starting") as tell:
         file = measure_few(request, shots, tell)
     write(output, file)
     where = file.environment.accelerator or file.environment.cpu_model
@@ -89,7 +87,7 @@ def host_command(
         raise RooflineError(f"output: {output.name!r} cannot hold a profile. Accepted: NAME.toml, such as host.toml.")
     _choice("device", device, DEVICES)
     require_writable(output)
-    with progress() as tell:
+    with bar("starting") as tell:
         machine, measured, interrupted = measure_host(device, quick, tell)
     write_text(output, profile_text(output.stem, machine, measured))
     for finding in lint_profile(output):
@@ -140,7 +138,7 @@ def steps_command(
         weights=weights,
         steps=check_steps([name.strip() for name in steps.split(",") if name.strip()]),
     )
-    with progress() as tell:
+    with bar("starting") as tell:
         file = measure_steps(request, _loaded(model, layers), tell)
     write(output, file)
     typer.echo(f"{output}: {len(file.records)} records of {library} on {file.environment.cpu_model}.")
@@ -177,20 +175,3 @@ def _choice(field: str, value: str, accepted: tuple[str, ...]) -> None:
 
     if value not in accepted:
         raise unknown(field, value, accepted)
-
-
-@contextmanager
-def progress() -> Iterator["Progress"]:
-    """A progress bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def tell(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
-
-        yield tell

@@ -1,7 +1,5 @@
 """`roofline plan`: from traffic and service levels to devices and dollars."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +7,7 @@ import typer
 
 from ..errors import RooflineError, clip
 from .output import called, check_files, name_files, print_json
+from .progress import bar
 from .scenario import parse_numbers
 
 
@@ -56,7 +55,7 @@ def plan_command(
     from .plan_screen import plan_screen
 
     check_files(html=html)
-    with _bar() as (progress, say):
+    with bar("candidates") as tell:
         planned = plan(
             model,
             rate=rate,
@@ -83,8 +82,8 @@ def plan_command(
             pue=pue,
             cluster=cluster,
             command=called(),
-            progress=progress,
-            say=say,
+            progress=tell,
+            say=lambda text: tell(what=text),
         )
     record = planned.record
     if html is not None:
@@ -112,20 +111,3 @@ def _names(field: str, text: str | None) -> list[str] | None:
 
 def _numbers(field: str, text: str | None) -> tuple[int, ...] | None:
     return None if text is None else parse_numbers(field, text)
-
-
-@contextmanager
-def _bar() -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """A progress bar of candidates on stderr, where that is a terminal; the second function changes its text."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("candidates", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield progress, lambda text: bar.update(task, description=text)

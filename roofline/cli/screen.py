@@ -1,7 +1,6 @@
 """The first screen of `roofline predict`: the answer, the verdict, the top kernels, what next, what is not modelled."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -13,15 +12,6 @@ WIDTH = 110
 TOP = 4
 
 Record = Mapping[str, Any]
-
-
-@contextmanager
-def working() -> Iterator[Callable[[str], None]]:
-    """Shows on stderr, where that is a terminal, what is being done: call what it yields with the text."""
-    from rich.console import Console
-
-    with Console(stderr=True).status("reading") as status:
-        yield lambda text: status.update(text.replace("[", "\\["))  # a name may hold what Rich reads as markup
 
 
 def first_screen(record: Record) -> str:

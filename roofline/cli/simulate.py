@@ -1,7 +1,6 @@
 """`roofline simulate`: requests through an engine's scheduler, one by one; on the screen, as JSON, CSV or a page."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from ..errors import RooflineError
 from ..service_settings import number
 from .options import takes_deployment
 from .output import called, check_files, name_files, print_json
+from .progress import bar
 from .scenario import Request
 
 
@@ -65,8 +65,8 @@ def simulate_command(
     workload = _workload(
         rate, arrival_cv, concurrency, trace, requests, lengths["input"], lengths["output"], seed, most
     )
-    with _progress() as told:
-        found = replay(served, workload, progress=told)
+    with bar("simulating", share=True) as tell:
+        found = replay(served, workload, progress=lambda share: tell(share, 1.0))
     command = called()
     record = simulation_record(found, served, case=case, command=command)
     run = found.simulation
@@ -157,18 +157,6 @@ def _served(asked: Request, engine: str, max_batch_tokens: str | None, max_seque
         max_sequence=limit("max-sequences", max_sequences),
         **given,
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    """A bar on stderr, where that is a terminal: call what it yields with the share that is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("simulating"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("simulating", total=1.0)
-        yield lambda share: bar.update(task, completed=share)
 
 
 def _csv(columns: Mapping[str, Sequence[Any]]) -> str:

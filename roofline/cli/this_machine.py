@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import RooflineError, unknown
+from .progress import bar
 
 if TYPE_CHECKING:
     from ..calibrate.run import Skipped
@@ -37,7 +38,7 @@ def this_machine(
     from ..measure.environment import bind, busy_cores, cores
     from ..measure.host_profile import profile_text
     from ..measure.session import Request, measure_host, measure_steps
-    from .measure import INTERRUPTED, fresh_seed, progress
+    from .measure import INTERRUPTED, fresh_seed
 
     libraries = _chosen(library)
     if threads is not None:
@@ -47,14 +48,14 @@ def this_machine(
     threads = idle_cores(len(cores()), busy_cores()) if threads is None else threads
     typer.echo(f"measuring with {threads} of {len(cores())} cores, seed {seed}", err=True)
     profile = output / f"{PROFILE}.toml"
-    with progress() as tell:
+    with bar("starting") as tell:
         machine, measured, interrupted = measure_host("cpu", quick, tell)
     text = profile_text(PROFILE, machine, measured)
     write_text(profile, text)
     for name in libraries:
         if interrupted:
             break
-        with progress() as tell:
+        with bar("starting") as tell:
             request = Request(library=name, profile=PROFILE, quick=quick, threads=threads, seed=seed)
             file = measure_steps(request, tell=tell)
         write(output / f"{name}.json", file)

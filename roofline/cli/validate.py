@@ -10,7 +10,7 @@ import typer
 
 from ..errors import RooflineError
 from .output import called, check_files, name_files, print_json
-from .screen import working
+from .progress import working
 
 if TYPE_CHECKING:
     from ..io.profiles import Target
