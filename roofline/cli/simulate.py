@@ -8,20 +8,16 @@ import typer
 
 from ..errors import RooflineError
 from ..service_settings import number
-from .options import takes_deployment
+from .options import Concurrency, EngineName, MaxBatchTokens, MaxSequences, Rate, takes_deployment, traffic_option
 from .output import called, check_files, name_files, print_json
 from .progress import bar
 from .scenario import Request
 
 
-def _option(text: str, metavar: str) -> Any:
-    return typer.Option(help=text, show_default=False, metavar=metavar)
-
-
 @takes_deployment
 def simulate_command(
     asked: Request,
-    rate: Annotated[str | None, _option("Requests per second, in an open loop.", "X")] = None,
+    rate: Rate = None,
     arrival_cv: Annotated[
         str | None,
         typer.Option(
@@ -32,17 +28,21 @@ def simulate_command(
             metavar="X",
         ),
     ] = None,
-    concurrency: Annotated[str | None, _option("Requests in flight, in a closed loop.", "N")] = None,
+    concurrency: Concurrency = None,
     trace: Annotated[
         Path | None,
-        _option("Requests of a CSV or JSON-lines file; with --rate or --concurrency only their lengths.", "FILE"),
+        traffic_option(
+            "Requests of a CSV or JSON-lines file; with --rate or --concurrency only their lengths.", "FILE"
+        ),
     ] = None,
-    requests: Annotated[str | None, _option("How many [1000, or all of the trace].", "N")] = None,
-    input: Annotated[str | None, _option("Prompt tokens: N, lognormal:MEAN:CV, or a trace [2048].", "LENGTH")] = None,
-    output: Annotated[str | None, _option("Generated tokens: the same forms [256].", "LENGTH")] = None,
-    engine: Annotated[str | None, _option("vllm, sglang, trtllm, or a TOML file [vllm].", "NAME|FILE")] = None,
-    max_batch_tokens: Annotated[str | None, _option("Token budget of a step [the engine's].", "N")] = None,
-    max_sequences: Annotated[str | None, _option("Sequences that run at once [the engine's].", "N")] = None,
+    requests: Annotated[str | None, traffic_option("How many [1000, or all of the trace].", "N")] = None,
+    input: Annotated[
+        str | None, traffic_option("Prompt tokens: N, lognormal:MEAN:CV, or a trace [2048].", "LENGTH")
+    ] = None,
+    output: Annotated[str | None, traffic_option("Generated tokens: the same forms [256].", "LENGTH")] = None,
+    engine: EngineName = None,
+    max_batch_tokens: MaxBatchTokens = None,
+    max_sequences: MaxSequences = None,
     seed: Annotated[int, typer.Option(help="Decides every draw.", min=0)] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write one line per request to a CSV file.")] = None,
