@@ -192,6 +192,20 @@ def test_small_all_reduce_of_sixteen_costs_what_its_messages_cost():
     assert 25e-6 < time.total_s < 36e-6
 
 
+def test_cards_on_pcie_reduce_with_nccl_whose_messages_are_not_nine_times_longer():
+    """vLLM's kernel is for two such cards at most. 32 against 300 GB/s, but NCCL's tuner has 1.0 against 0.6 us."""
+    near, far = load_target("a100-sxm-80gb"), load_target("a100-pcie-80gb")
+    own, lent = (load_calibration(target).models["all_reduce", "bf16"].parameters for target in (near, far))
+    assert isinstance(own, DirectParameters) and isinstance(lent, DirectParameters)
+    assert lent.beyond.hop_s == pytest.approx(1.5 * own.beyond.hop_s)
+    link = far.device.intra_node
+    assert link is not None
+    for group, custom in ((2.0, True), (4.0, False)):
+        time = collective_time(CollectiveKind.ALL_REDUCE, 65536.0, group, link, None, lent)
+        ring = collective_time(CollectiveKind.ALL_REDUCE, 65536.0, group, link, None, lent.beyond)
+        assert bool(time.total_s < ring.total_s) is custom
+
+
 def test_point_to_point_between_nodes_uses_the_network():
     payload = 2.0**30
     near = collective_time(CollectiveKind.POINT_TO_POINT, payload, 2.0, NVLINK, NETWORK, RING)
