@@ -74,8 +74,12 @@ def bound_index(step: StepTime) -> NDArray[np.intp]:
 
 
 def rates_used(step: StepTime, device: Device, precision: Precision) -> tuple[Array, Array]:
-    """MFU and MBU of a step on the busiest device: its matrix FLOP and bytes over what peak and bandwidth do in it."""
-    peak = device.matrix_flop_per_s[device.arithmetic(arithmetic_dtype(precision.weights, precision.activations))]
+    """MFU and MBU of a step on the busiest device: its matrix FLOP and bytes over what peak and bandwidth do in it.
+
+    The peak is that of the fastest format that the step computes in: linear layers, experts, or attention.
+    """
+    products = (arithmetic_dtype(stored, precision.activations) for stored in (precision.weights, precision.experts))
+    peak = max(device.matrix_flop_per_s[device.arithmetic(dtype)] for dtype in (*products, precision.stream))
     total_s = busiest(step, step.stage_s)
 
     def total(of: str) -> Array:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import roofline
 from roofline.capacity import capacity, largest_true
 from roofline.deployment import decode_context, decode_times, deployment, pipeline_s, prefill_times
 from roofline.footprint import footprint
@@ -170,3 +171,12 @@ def test_flip_is_exactly_where_the_bound_changes():
         after = predict(model(max_context=1e6), device(), UNCALIBRATED, scenario(**{field: float(flip.value)}))
         assert before.decode and after.decode
         assert before.decode.bound != after.decode.bound == flip.bound
+
+
+def test_mfu_is_of_the_fastest_format_that_a_step_computes_in():
+    # V100 makes bf16 products in fp32, at an eighth of the rate of its fp16 attention, which is most of this prefill.
+    found = roofline.predict("llama-3.2-1b", "v100-sxm2-32gb", batch=2, input=16_553, weights="bf16")
+    peaks = found.case.device.matrix_flop_per_s
+    assert peaks[Dtype.FP32] < peaks[Dtype.FP16] / 7
+    flop = sum(kernel.count * kernel.matrix_flop for kernel in found.prefill.kernels)
+    assert found.prefill.mfu == pytest.approx(flop / (found.prefill.total_s * peaks[Dtype.FP16]))
