@@ -10,6 +10,7 @@ from ..errors import RooflineError
 from ..io.records import Family, Precision, Records
 from ..structs import STORED_BYTE, Dtype, arithmetic_dtype
 from ..timing.calibration import Parameters
+from ..timing.cpu import CpuGemmParameters
 from ..timing.decode_attention import DecodeAttentionParameters
 from ..timing.decode_kernels import DecodeKernel
 from ..timing.gemm import GemmParameters, QuantiseParameters
@@ -24,31 +25,36 @@ from ..timing.routing import Remainder
 from ..timing.systolic import SystolicAttentionParameters, SystolicGatherParameters, SystolicGemmParameters
 from ..timing.tiles import TileLibrary
 from .collectives import collective_priors
-from .cpu import cpu_priors
+from .cpu import EXPERT_PRIOR_WEIGHT, cpu_priors
 from .models import COLLECTIVES
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A timing model that might explain records: its kernel facts, starting values, and which of them to fit."""
+    """A timing model that might explain records: its kernel facts, starting values, and which of them to fit.
+    `prior_weight`: at least so firmly the starting values are held (see fit).
+    """
 
     prior: Parameters
     free: tuple[str, ...]
+    prior_weight: float = 0.0
 
 
 def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
     return tuple(name for name in facts_of(parameters) if name not in names)
 
 
-def candidates(records: Records, device: Device) -> tuple[Candidate, ...]:
+def candidates(records: Records, device: Device, linear: CpuGemmParameters | None = None) -> tuple[Candidate, ...]:
     """The models to try for `records` on a device of this structure: one for each kernel that libraries are known to
-    have. A fit on part of the rows decides between them, not the name of a device or a backend.
+    have. A fit on part of the rows decides between them, not the name of a device or a backend. `linear`: the fit to a
+    processor's linear layers, from which its experts start.
     Errors: RooflineError for a family without a model.
     """
     if records.family in (Family.LAYER, Family.MODEL):
         raise RooflineError(f"records: {records.name} are of a whole {records.family}, which is no single kernel.")
     if isinstance(device.structure, Cpu):
-        return tuple(Candidate(*prior) for prior in cpu_priors(records))
+        firm = EXPERT_PRIOR_WEIGHT if linear is not None else 0.0
+        return tuple(Candidate(*prior, firm) for prior in cpu_priors(records, linear))
     formats = records.precision
     match records.family:
         case Family.GEMM:

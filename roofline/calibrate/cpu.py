@@ -1,5 +1,7 @@
 """Records of a processor's kernels: the timing model of each family, and its time for every row."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..device import Device
@@ -16,43 +18,64 @@ from ..timing.cpu import (
     cpu_row_time,
     processor_of,
 )
-from ..timing.cpu_step import Sizes, expert_layer_time, expert_products, product_time
+from ..timing.cpu_step import Sizes, expert_layer_time, expert_products, expert_time, product_time
 from ..timing.parameter import facts_of
 from ..timing.time import Time
 
-EXPERT_PARAMETERS = ("product_s", "small_fma")
-"""What a layer's experts have of their own; the rest is that of other products of the same library."""
+EXPERT_PARAMETERS = ("call_s", "product_s", "half_row", "pack_flop_per_byte")
+"""What a layer's experts have of their own (a loop in Python, and few rows of small weights each); the rest is that of
+linear layers of the same library."""
 
+EXPERT_CALL_S = 5e-6
+"""Start of what a step of experts costs, and each of its products."""
+
+EXPERT_PRIOR_WEIGHT = 0.5
+"""How firmly experts are held to linear layers: they are the same library's products, and drawn layers have few."""
 
 MANY_CALLS, MANY_CALLS_PARAMETERS = frozenset({"route_topk", "experts_sum"}), ("call_s", "row_s")
 """Steps that are many calls on little data: no memory level can be told from their times."""
 
+Blas = tuple[CpuGemmParameters, tuple[str, ...]]
 
-SINGLE_ROWS = (1.0, 3.0)
-"""Rows up to which libraries are known to multiply one by one: OpenBLAS a single one, MKL three."""
+BLAS: tuple[Blas, ...] = (
+    (CpuGemmParameters(small_fma=1e6, unpacked_value=1200.0, one_core_fma=524288.0), ("small_fma",)),
+    (CpuGemmParameters(single_rows=3.0, one_core_rate=1.0), ("one_core_rate",)),
+)
+"""How libraries make products, and what of it is declared, not fitted. OpenBLAS multiplies a single row by itself and
+leaves products of less than twice 262144 FMA to one core (interface/gemm.c). Where it has kernels for small matrices
+(AVX-512) it packs nothing for products of up to 100^3 FMA; with a transposed weight, of up to 1200 values too
+(kernel/x86_64/sgemm_small_kernel_permit_skylakex.c). MKL multiplies up to three rows one by one, and has no such rule.
+"""
+
+BATCHED_BLAS: tuple[Blas, ...] = (*BLAS, (CpuGemmParameters(small_fma=100.0, one_core_fma=524288.0), ("small_fma",)))
+"""And OpenBLAS without kernels for small matrices: linear layers of models do not tell it from the first."""
+
+NOT_TRANSPOSED = frozenset({"attention_values", "attention_values_sliding"})
+"""Steps whose second operand lies as it is multiplied, [k, n]; that of the others is [n, k]."""
 
 
-def cpu_priors(records: Records) -> tuple[tuple[CpuParameters, tuple[str, ...]], ...]:
-    """The models that may explain these records: starting values, and which of them to fit.
+def cpu_priors(
+    records: Records, linear: CpuGemmParameters | None = None
+) -> tuple[tuple[CpuParameters, tuple[str, ...]], ...]:
+    """The models that may explain these records: starting values, and which of them to fit. `linear`: the fit to linear
+    layers of the same library, from which its experts start.
 
     Errors: RooflineError for a family that no processor's library has.
     """
     match records.family:
         case Family.GEMM:
-            # Batches of products are a step's of attention; a linear layer is one product.
             several = bool(np.any(records.dims["copies"] > 1.0))
-            fixed: tuple[str, ...] = ("wide_column", "one_core_share") if several else ("product_s",)
-            free = tuple(name for name in facts_of(CpuGemmParameters) if name not in fixed)
-            return tuple((CpuGemmParameters(single_rows=rows), free) for rows in SINGLE_ROWS)
+            return tuple(_product_prior(records, *blas) for blas in (BATCHED_BLAS if several else BLAS))
         case Family.MOE:
-            return ((CpuGemmParameters(), EXPERT_PARAMETERS),)
+            start = CpuGemmParameters() if linear is None else linear
+            return ((replace(start, call_s=EXPERT_CALL_S, product_s=EXPERT_CALL_S), EXPERT_PARAMETERS),)
         case Family.PREFILL_ATTENTION:
             return ((CpuAttentionParameters(), tuple(facts_of(CpuAttentionParameters))),)
         case Family.DECODE_ATTENTION:
             # One query sees every key: nothing is masked; rounding up its row and the softmax of its scores, alike for
             # all, are part of the fraction of the peak.
-            fixed = ("masked_share", "half_row", "score_flop")
-            free = tuple(name for name in facts_of(CpuAttentionParameters) if name not in fixed)
+            alike = ("masked_share", "half_row", "score_flop")
+            free = tuple(name for name in facts_of(CpuAttentionParameters) if name not in alike)
             return ((CpuAttentionParameters(half_row=0.01), free),)
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
             if records.kernel in MANY_CALLS:
@@ -61,6 +84,22 @@ def cpu_priors(records: Records) -> tuple[tuple[CpuParameters, tuple[str, ...]],
             return ((CpuRowParameters(), tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)),)
         case family:
             raise RooflineError(f"records: {records.name}: no model of {family} on a processor.")
+
+
+def _product_prior(
+    records: Records, blas: CpuGemmParameters, declared: tuple[str, ...]
+) -> tuple[CpuGemmParameters, tuple[str, ...]]:
+    """Start and free parameters for linear layers, of one product each, or for a step of attention, of a batch."""
+    fixed = {*declared, "product_s"}
+    if np.any(records.dims["copies"] > 1.0):
+        fixed = {*declared, "wide_column", "stream_depth"}
+        # A head's keys and values lie one behind the other, however short; a batch is divided among the cores.
+        shared = "one_core_rate" in declared
+        blas = replace(blas, stream_depth=0.1, one_core_share=1.0 if shared else blas.one_core_share)
+        fixed |= {"one_core_share"} if shared else set()
+    if records.kernel in NOT_TRANSPOSED:
+        blas = replace(blas, unpacked_value=np.inf)
+    return blas, tuple(name for name in facts_of(CpuGemmParameters) if name not in fixed)
 
 
 def cpu_records_time(records: Records, device: Device, parameters: CpuParameters) -> Time:
@@ -95,15 +134,15 @@ def _experts_time(records: Records, device: Device, parameters: CpuGemmParameter
     routed = (token, dims["per_token"], dims["experts"], dims["experts"])
     match records.kernel:
         case "experts_gate_up":
-            sizes = expert_products(*routed, 2.0 * width, hidden)
+            parts = expert_products(*routed, 2.0 * width, hidden)
         case "experts_up":
-            sizes = expert_products(*routed, width, hidden)
+            parts = expert_products(*routed, width, hidden)
         case "experts_down":
-            sizes = expert_products(*routed, hidden, width)
+            parts = expert_products(*routed, hidden, width)
         case _:
             inputs, bias = np.array(2.0), np.array(0.0)
             layer = ExpertLayer(
                 token, hidden, width, inputs, *routed[1:], bias, formats.weight, formats.activation, formats.activation
             )
             return expert_layer_time(layer, device, parameters, loop)
-    return product_time(sizes, formats.activation, formats.weight, device, parameters, loop)
+    return expert_time(parts, formats.activation, formats.weight, device, parameters, loop)

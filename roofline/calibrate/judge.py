@@ -36,7 +36,7 @@ def fit_rows(
     def predict(parameters: Parameters) -> Array:
         return rows.times(device, parameters)[0]
 
-    weight = 0.05 if weak else 0.02
+    weight = max(candidate.prior_weight, 0.05 if weak else 0.02)
     return fit(
         predict,
         rows.measured_s,

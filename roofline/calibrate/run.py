@@ -1,7 +1,7 @@
 """From measured records to a device's calibration: pick the kernel, fit its parameters, judge them on other rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def calibrate_key(
     seed: int,
     date: str,
     prior: Parameters | None = None,
+    linear: CpuGemmParameters | None = None,
     handed_on: Sequence[Records] = (),
     kernels: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -51,13 +52,13 @@ def calibrate_key(
     """The fit of one family and format, judged on the rows that it did not see.
 
     Rows faster than physics are counted and never fitted. `prior`: start from these parameters and their kernels (a
-    relative's) instead of trying every kernel known. `handed_on`: rows that the kernel leaves to one that `prior` knows
-    already; nothing is fitted to them, but a part of them as large as the fit's counts in the band. `kernels`:
-    facts by name that the kernels to try must have.
+    relative's) instead of trying every kernel known. `linear`: see candidates. `handed_on`: rows that the kernel leaves
+    to one that `prior` knows already; nothing is fitted to them, but a part of them as large as the fit's counts in the
+    band. `kernels`: facts by name that the kernels to try must have.
     Errors: RooflineError with too few rows, one distinct shape only, or rows that are all excluded.
     """
     everything = Rows(tuple(groups))
-    options = _declared(candidates(groups[0], device), kernels or {})
+    options = _declared(candidates(groups[0], device, linear), kernels or {})
     parts = split(groups, device, fit_fraction=fit_fraction, seed=seed)
     if prior is not None:
         options = (Candidate(prior, _free_of(prior, options)),)
@@ -231,8 +232,6 @@ def calibrate(
         prior = like[key].parameters if like and key in like else None
         facts = {library: declared.get(key) for library, declared in (kernels or {}).items()}
         handed_on: tuple[Records, ...] = ()
-        if groups[0].family in (Family.GEMM, Family.MOE) and prior is None:
-            prior = _of_products(fits, key)
         if groups[0].family is Family.ALL_REDUCE and prior is None:
             prior, groups, handed_on = _direct_all_reduce(everything, groups, device, facts)
         try:
@@ -243,6 +242,7 @@ def calibrate(
                 seed=seed,
                 date=date,
                 prior=prior,
+                linear=_linear(fits, key) if groups[0].family is Family.MOE else None,
                 handed_on=handed_on,
                 kernels=facts.get(groups[0].backend),
                 progress=lambda text, key=key: progress(f"{' '.join(key)}: {text}"),  # type: ignore[misc]
@@ -252,14 +252,10 @@ def calibrate(
     return fits, tuple(skipped)
 
 
-def _of_products(fits: Mapping[Key, Fitted], key: Key) -> Parameters | None:
-    """On a processor the products of attention and of experts are made by the library of linear layers: start from
-    the fit to those, whose calls are too long to tell what a call costs.
-    """
+def _linear(fits: Mapping[Key, Fitted], key: Key) -> CpuGemmParameters | None:
+    """The fit to a processor's linear layers in the format of `key`, where there is one."""
     found = fits.get((Family.GEMM, key[1]))
-    if found is None or not isinstance(found.parameters, CpuGemmParameters):
-        return None
-    return replace(found.parameters, call_s=CpuGemmParameters().call_s)
+    return found.parameters if found and isinstance(found.parameters, CpuGemmParameters) else None
 
 
 def _direct_all_reduce(

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ..io.datasets.own import SCHEMA, Measurement, RecordFile
 from ..model import Model
 from ..structs import Dtype
 from ..workload import AttentionKind, Precision
+from . import rounds
 from .campaign import Case, Settings, measure_case, measure_layer, measure_model
 from .cases import doubled, random_cases
 from .environment import bind, caches, cores, environment, last_level_byte
@@ -20,9 +22,20 @@ from .library import Library
 from .machine import sizes, this_cpu, this_gpu
 from .microbench import Bench, Rate, rates
 from .numpy_executor import NumpyLibrary
-from .shots import ACCELERATOR, FAMILIES, PROCESSOR, PRODUCT_STEP, draw_shots, draw_wide, measure_shots, measure_wide
+from .rounds import Progress, Stop, Visit, joined, silent
+from .shots import (
+    ACCELERATOR,
+    FAMILIES,
+    PROCESSOR,
+    PRODUCT_STEP,
+    Wide,
+    draw_shots,
+    draw_wide,
+    measure_shots,
+    measure_wide,
+)
 from .steps import Form, StepShape
-from .timer import QUICK, Budget, Clock, EventClock, Samples, SweptClock, WallClock, visit
+from .timer import QUICK, Budget, Clock, EventClock, SweptClock, WallClock, visit
 from .torch_executor import TorchLibrary, require_torch
 
 LIBRARIES = ("numpy", "torch")
@@ -36,6 +49,8 @@ SINGLE_STEPS = frozenset(
         "softmax",
         "attention_values",
         "head_concat",
+        "rope",
+        "kv_append",
         "activation",
         "experts_activation",
         "experts_sum",
@@ -52,12 +67,16 @@ AGAIN = 5
 """Every fifth case is measured twice, in all rounds: the machine's noise."""
 
 ROUNDS = 2
-"""Drawn shapes are visited this often, all of them before the next round: load that comes and goes then slows a part of
-every shape's samples, not all samples of some shapes.
-"""
+"""Drawn shapes are visited this often, all of them before the next round (see rounds)."""
+
+PACE_ORDER, PACE_TIMES = 256, 3
+"""The reference product that tells a slow machine: the fastest of so many of this order, all threads together."""
 
 DRAW, QUICK_DRAW = (48, 2048, 1024), (10, 1024, 256)
 """How many layers are drawn, and their largest hidden size and prompt."""
+
+MORE = 3
+"""How many times as many layers are drawn for the steps that a layer has only one of."""
 
 WIDE, QUICK_WIDE = 24, 4
 """How many weights of wide layers are drawn."""
@@ -68,21 +87,7 @@ LEAST_VOCABULARY = 64.0
 SWEEP_WIDTH = 1024
 """Row length of the matrix that sweeps the caches."""
 
-Visit = tuple[int, Measurement]
-"""The number of a record, equal in every round, and one visit's samples."""
-
 Found = TypeVar("Found")
-
-
-class Progress(Protocol):
-    """Told what is done out of `total`."""
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """`what` comes next."""
-
-
-def silent(done: int, total: int, what: str) -> None:
-    """A Progress that tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,8 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
     def visits(library: Library, settings: Settings) -> Iterable[Visit]:
         if model is None:
             return _drawn(library, settings, forms, request, tell)
-        return enumerate(_of_model(model, library, settings, forms, request.quick, tell))
+        measured = _of_model(model, library, settings, forms, request.quick, tell)
+        return (Visit(number, record) for number, record in enumerate(measured))
 
     return _run(request, visits, ROUNDS if model is None else 1, None if model else request.seed)
 
@@ -180,14 +186,14 @@ def measure_few(request: Request, count: int, tell: Progress = silent) -> Record
     def visits(library: Library, settings: Settings) -> Iterator[Visit]:
         for number, shot in enumerate(shots):
             tell(number, count, f"{shot.family}")
-            yield from ((number, record) for record in measure_shots((shot,), library, settings))
+            yield from (Visit(number, record) for record in measure_shots((shot,), library, settings))
         tell(count, count, "")
 
     return _run(request, visits, 1, request.seed)
 
 
 def _run(
-    request: Request, visits: Callable[[Library, Settings], Iterable[Visit]], rounds: int, seed: int | None
+    request: Request, visits: Callable[[Library, Settings], Iterable[Visit]], times: int, seed: int | None
 ) -> RecordFile:
     activations = dtype_named("dtype", request.activations, FORMATS)
     weights = dtype_named("weights", request.weights, (Dtype.INT8,)) if request.weights else None
@@ -196,17 +202,17 @@ def _run(
     bind(cores(), threads)
     chosen.library.use_threads(threads)
     matrices = weights or activations
-    settings = _settings(request, chosen, Precision(matrices, matrices, activations, activations), rounds)
+    settings = _settings(request, chosen, Precision(matrices, matrices, activations, activations), times)
     state = environment(request.profile, threads, {chosen.library.name: chosen.library.version}, chosen.accelerator)
     found, interrupted = kept(visits(chosen.library, settings))
     return RecordFile(SCHEMA, state, joined(found), interrupted, seed)
 
 
-def _settings(request: Request, chosen: Target, precision: Precision, rounds: int) -> Settings:
+def _settings(request: Request, chosen: Target, precision: Precision, times: int) -> Settings:
     """Steps of a cold loop on a CPU are executed one by one, each behind a sweep of the caches."""
     budget, clock = _budget(request), chosen.clock
     if request.cold and isinstance(clock, WallClock):
-        budget, clock = visit(budget, rounds), SweptClock(sweep(chosen.library))
+        budget, clock = visit(budget, times), SweptClock(sweep(chosen.library))
     return Settings(
         budget=budget,
         clock=clock,
@@ -226,30 +232,6 @@ def sweep(library: Library) -> Callable[[], object]:
     matrix = library.tensor(np.ones((rows, SWEEP_WIDTH), np.float32))
     row = library.tensor(np.ones((1, SWEEP_WIDTH), np.float32))
     return lambda: library.linear(row, matrix)
-
-
-def joined(visits: Iterable[Visit]) -> tuple[Measurement, ...]:
-    """One record for each number, with the samples of all its visits: of the undisturbed ones where there are any."""
-    found: dict[int, list[Measurement]] = {}
-    for number, measurement in visits:
-        found.setdefault(number, []).append(measurement)
-    return tuple(_joined(each) for each in found.values())
-
-
-def _joined(visits: Sequence[Measurement]) -> Measurement:
-    quiet = [each for each in visits if each.samples_s != each.disturbed_s] or visits
-    samples = Samples(
-        np.concatenate([each.samples_s for each in quiet]), np.concatenate([each.disturbed_s for each in visits])
-    )
-    low, high = samples.interval_s
-    return replace(
-        visits[0],
-        samples_s=tuple(samples.seconds.tolist()),
-        median_s=samples.median_s,
-        low_s=low,
-        high_s=high,
-        disturbed_s=tuple(samples.disturbed.tolist()),
-    )
 
 
 FORMS = {
@@ -277,40 +259,49 @@ def _cache_byte(chosen: Target) -> float:
 def _drawn(
     library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
 ) -> Iterator[Visit]:
-    """Steps of drawn layers and of some of them doubled, each shape once a round; of half as many more layers those
-    that a layer has only one of; every fifth layer again; and products of wide layers, one weight in memory at a time.
+    """Steps of drawn layers and of some of them doubled, each shape once a round; of three times as many more layers
+    those that a layer has only one of; every fifth layer again; and products of wide layers, one weight in memory at a
+    time.
     """
     count, hidden, token = QUICK_DRAW if request.quick else DRAW
     cases = list(random_cases(count, hidden, token, forms, request.seed))
     cases += list(doubled(cases[::2]))
-    few_cases = list(random_cases(3 * count // 2, hidden, token, forms, (request.seed, 1), mixtures=2))
-    few_cases += list(doubled(few_cases[::2]))
     more = [
         replace(case, form=form, model=replace(case.model, vocabulary=LEAST_VOCABULARY))
-        for case in few_cases
+        for case in random_cases(MORE * count, hidden, token, forms, (request.seed, 1), mixtures=2)
         for form in forms
     ]
     few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
     again = cases[::AGAIN]
     wanted_wide = settings.steps is None or PRODUCT_STEP in settings.steps
     wide = draw_wide(QUICK_WIDE if request.quick else WIDE, request.seed) if wanted_wide else ()
-    total, done = ROUNDS * (len(cases) + len(more) + len(again) + len(wide)), 0
-    for _ in range(ROUNDS):
-        number, first, second = 0, set[object](), set[object]()
-        for each, wanted, seen in ((cases, settings, first), (more, few, first), (again, settings, second)):
-            for case in each:
-                tell(done, total, f"{case.model.name}, {case.shape.token} tokens")
-                for measurement in measure_case(case, library, wanted, seen):
-                    yield number, measurement
-                    number += 1
-                done += 1
-        for weight in wide:
-            tell(done, total, f"a weight of {weight.n} x {weight.k}")
-            for measurement in measure_wide(weight, library, settings):
-                yield number, measurement
-                number += 1
-            done += 1
-    tell(total, total, "")
+    stops = [
+        Stop(
+            f"{case.model.name}, {case.shape.token} tokens", partial(measure_case, case, library, wanted), group=number
+        )
+        for number, wanted, group in ((0, settings, cases), (0, few, more), (1, settings, again))
+        for case in group
+    ]
+    stops += [Stop(f"a weight of {each.n} x {each.k}", partial(_wide, each, library, settings), 2) for each in wide]
+    yield from rounds.visits(stops, ROUNDS, _pace(library, settings), tell)
+
+
+def _wide(wide: Wide, library: Library, settings: Settings, seen: set[Any]) -> Iterator[Measurement]:
+    """measure_wide: drawn weights are all different."""
+    return measure_wide(wide, library, settings)
+
+
+def _pace(library: Library, settings: Settings) -> Callable[[], float]:
+    """Seconds of a product of two matrices that stay in the caches, the fastest of some; 0 where no CPU computes."""
+    if not isinstance(settings.clock, WallClock):
+        return lambda: 0.0
+    square = library.tensor(np.ones((PACE_ORDER, PACE_ORDER), np.float32))
+
+    def pace() -> float:
+        turns = WallClock().turns(lambda _: library.linear(square, square), 1)
+        return min(next(turns) for _ in range(PACE_TIMES))
+
+    return pace
 
 
 def _of_model(

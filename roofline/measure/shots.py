@@ -19,7 +19,7 @@ from .campaign import Settings, record_of, repeated
 from .library import Library, make_mask
 from .tape import Counter, Executed, Operands
 from .timer import time_call
-from .weights import BLOCK
+from .weights import drawn
 
 FAMILIES = (Family.GEMM, Family.PREFILL_ATTENTION, Family.DECODE_ATTENTION)
 
@@ -127,9 +127,7 @@ def draw_wide(count: int, seed: int) -> tuple[Wide, ...]:
 
 
 def _values(*shape: float) -> NDArray[np.float32]:
-    """Random values; large arrays repeat a block of them."""
-    block = np.random.default_rng(0).standard_normal(min(int(np.prod(shape)), BLOCK), dtype=np.float32)
-    return np.resize(block / np.sqrt(np.float32(shape[-1])), [int(size) for size in shape])
+    return drawn(0, *(int(size) for size in shape))
 
 
 def _product(m: float, weight: Any, library: Library) -> Executed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -16,7 +17,26 @@ StepWeights = Mapping[str, tuple[Tensor, ...]]
 """For each step its matrices and vectors, in the order in which its operation takes them."""
 
 BLOCK = 1 << 20
-"""Large arrays repeat a block of this many random values: their content does not matter, drawing it takes long."""
+"""Arrays are parts of a block of this many random values, large ones repeat it: their content does not matter, drawing
+it takes long.
+"""
+
+
+@cache
+def _block() -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(BLOCK, dtype=np.float32)
+
+
+def drawn(start: int, *shape: int) -> NDArray[np.float32]:
+    """Normal values from the `start`-th of the block on, of the size that keeps a product's output near 1."""
+    count, scale = prod(shape), np.float32(1.0 / np.sqrt(shape[-1]))
+    found = np.empty(count, np.float32)
+    done = 0
+    while done < count:
+        part = _block()[start : start + count - done]
+        np.multiply(part, scale, out=found[done : done + part.size])
+        done, start = done + part.size, 0
+    return found.reshape(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +48,7 @@ class Source:
 
     def values(self, *shape: int) -> NDArray[Any]:
         """Values of about the size that keeps a product's output near 1."""
-        count = prod(shape)
-        block = self.random.standard_normal(min(count, BLOCK), dtype=np.float32) / np.sqrt(np.float32(shape[-1]))
-        return np.resize(block, shape)
+        return drawn(int(self.random.integers(BLOCK)), *shape)
 
     def linear(self, n: float, k: float, bias: bool) -> tuple[Tensor, ...]:
         """A matrix [n, k] in the format of weights, and its bias."""

@@ -46,9 +46,13 @@ class CpuGemmParameters:
     """What datasheets do not say about a BLAS library's products: linear layers, scores, and values of attention.
 
     `single_rows`: up to so many rows the library makes a matrix-vector product of each, one after the other.
+    `unpacked_value`: results of more values than this are products of packed weights however few FMA they take.
+    `one_core_fma`: products smaller than this are left to one core, as are those of weights that are not packed.
     """
 
     single_rows: float = 1.0
+    unpacked_value: float = np.inf
+    one_core_fma: float = 0.0
     call_s: float = _call()
     product_s: float = parameter(
         5e-7, low=1e-9, high=1e-3, ideal=0.0, unit="s", meaning="fixed time of each product of a batch"
@@ -71,6 +75,9 @@ class CpuGemmParameters:
     )
     one_core_share: float = parameter(
         0.8, low=0.02, high=1.0, ideal=1.0, unit="1", meaning="one core's share of the bandwidth that all reach"
+    )
+    one_core_rate: float = parameter(
+        0.5, low=0.005, high=1.0, ideal=1.0, unit="1", meaning="one core's share of the rate that all reach"
     )
     dram_fraction: float = _fraction(0.6, "DRAM bandwidth")
     cache_fraction: float = _fraction(0.5, "last-level cache's bandwidth")
@@ -191,11 +198,14 @@ def cpu_gemm_time(
     """
     m, n, k, copies = (np.asarray(size, dtype=np.float64) for size in (m, n, k, copies))
     fma = m * n * k
+    small = np.where(m * n > parameters.unpacked_value, 0.0, 1.0 - _beyond(fma, parameters.small_fma))
+    alone = np.maximum(small, np.where(fma < parameters.one_core_fma, 1.0, 0.0))  # on one core
     several = np.clip(m - parameters.single_rows, 0.0, 1.0)  # matrix-vector products: nothing is packed or rounded up
     row_s = FLOP_PER_FMA * copies * (n + parameters.half_column) * (k + parameters.half_depth)
-    row_s = row_s / (parameters.matrix_fraction * processor.flop_per_s)
+    slower = 1.0 + alone * (1.0 / parameters.one_core_rate - 1.0)
+    row_s = row_s * slower / (parameters.matrix_fraction * processor.flop_per_s)
     weight, other = copies * n * k * weight_byte, copies * (m * k + m * n) * value_byte
-    packed = several * _beyond(fma, parameters.small_fma) * weight
+    packed = several * (1.0 - small) * weight * slower
     pack_s = packed * (1.0 + n / (n + parameters.wide_column)) * parameters.pack_flop_per_byte / processor.flop_per_s
     feed_s = several * parameters.half_row * row_s + pack_s
     compute_s = m * row_s
@@ -204,10 +214,11 @@ def cpu_gemm_time(
     started = 1.0 + parameters.stream_depth / k  # prefetchers start anew with every column of W
     again = (1.0 - several) * (m - np.minimum(m, 1.0))  # reads of W after the first: row by row
     repeated = again * _beyond(n * k * weight_byte, processor.near_byte)  # else they are still near
-    small = (1.0 - several) * (1.0 - _beyond(n * k, ONE_CORE_FMA))
-    started = started * (1.0 + small * (1.0 / parameters.one_core_share - 1.0))
-    dram_s = (cold * (1.0 + repeated) * started + spilled) / (parameters.dram_fraction * processor.dram_byte_per_s)
-    cache_s = weight * (1.0 + again) * started + other
+    alone = several * alone + (1.0 - several) * (1.0 - _beyond(n * k, ONE_CORE_FMA))
+    longer = 1.0 + alone * (1.0 / parameters.one_core_share - 1.0)
+    dram_s = longer * (cold * (1.0 + repeated) * started + spilled)
+    dram_s = dram_s / (parameters.dram_fraction * processor.dram_byte_per_s)
+    cache_s = longer * (weight * (1.0 + again) * started + other)
     cache_s = cache_s / (parameters.cache_fraction * processor.cache_byte_per_s)
     memory_s = fourth_power_norm(dram_s, cache_s)  # what comes from DRAM passes the cache as it arrives
     least = least + np.maximum(other - processor.cache_byte, 0.0)

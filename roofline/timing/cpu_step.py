@@ -1,7 +1,7 @@
 """A step's kernels on a processor: each work handed to the formula of timing.cpu that its parameters belong to."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -48,15 +48,36 @@ def rows_of(work: UnfusedAttention) -> tuple[Number, Number]:
     return row, key_count(shape.new_token, shape.context, shape.window) * STORED_BYTE[shape.query]
 
 
-def expert_products(token: Number, per_token: Number, experts: Number, local: Number, n: Number, k: Number) -> Sizes:
-    """The products of a layer's experts: one per expert that has rows, each with its share of them."""
-    touched = touched_experts(token, per_token, experts, local)
-    return token * per_token * local / experts / touched, n, k, touched
+def expert_products(
+    token: Number, per_token: Number, experts: Number, local: Number, n: Number, k: Number
+) -> tuple[Sizes, Sizes]:
+    """The products of a layer's experts with a single row, and of those with several, each with its share of them:
+    tokens choose alike, so that an expert's rows are binomial.
+    """
+    share = np.asarray(per_token / experts, dtype=np.float64)
+    alone = local * token * share * np.where(share < 1.0, 1.0 - share, 0.0) ** (np.asarray(token) - 1.0)
+    others = np.maximum(touched_experts(token, per_token, experts, local) - alone, 0.0)
+    row = np.maximum((token * per_token * local / experts - alone) / np.maximum(others, 1e-9), 1.0)
+    return (1.0, n, k, alone), (row, n, k, others)
 
 
 def add_times(first: Time, second: Time) -> Time:
     """Two kernels one after the other as one."""
     return Time(*(getattr(first, name) + getattr(second, name) for name in Time.__slots__))
+
+
+def expert_time(
+    parts: tuple[Sizes, Sizes],
+    value: Dtype,
+    weight: Dtype,
+    device: Device,
+    parameters: CpuGemmParameters,
+    loop: BenchmarkLoop = MODEL_STEP,
+) -> Time:
+    """product_time of both parts of expert_products in one call."""
+    alone, others = parts
+    first = product_time(alone, value, weight, device, replace(parameters, call_s=0.0), loop)
+    return add_times(first, product_time(others, value, weight, device, parameters, loop))
 
 
 def expert_layer_time(
@@ -68,7 +89,7 @@ def expert_layer_time(
     down = expert_products(*routed, work.hidden, work.width)
     formats = (work.activation, work.weight)
     return add_times(
-        product_time(up, *formats, device, parameters, loop), product_time(down, *formats, device, parameters, loop)
+        expert_time(up, *formats, device, parameters, loop), expert_time(down, *formats, device, parameters, loop)
     )
 
 
@@ -100,8 +121,8 @@ def cpu_time(work: Work, device: Device, parameters: Sequence[CpuParameters]) ->
         case Gemm(), CpuGemmParameters() as own:
             return product_time((work.m, work.n, work.k, work.copies), work.activation, work.weight, device, own)
         case ExpertGemm(), CpuGemmParameters() as own:
-            sizes = expert_products(work.token, work.per_token, work.experts, work.local_experts, work.n, work.k)
-            return product_time(sizes, work.activation, work.weight, device, own)
+            parts = expert_products(work.token, work.per_token, work.experts, work.local_experts, work.n, work.k)
+            return expert_time(parts, work.activation, work.weight, device, own)
         case ExpertLayer(), CpuGemmParameters() as own:
             return expert_layer_time(work, device, own)
         case UnfusedAttention(), CpuGemmParameters() as own:

@@ -117,10 +117,11 @@ def test_times_faster_than_physics_are_never_fitted():
 
 
 def test_experts_start_from_the_products_of_their_library():
-    dims = {"token": [8.0, 16.0, 40.0, 60.0, 90.0, 130.0], "hidden": [256.0] * 6, "width": [128.0] * 6}
-    dims |= {"experts": [8.0] * 6, "per_token": [2.0] * 6, "tensor_parallel": [1.0] * 6, "expert_parallel": [1.0] * 6}
-    dims["routing_exponent"] = [0.0] * 6
-    experts = records({name: np.array(values) for name, values in dims.items()}, "experts_down", Family.MOE)
+    tokens = np.array([1.0, 4.0, 8.0, 16.0, 40.0, 60.0, 90.0, 130.0, 200.0, 300.0])
+    fixed = {"hidden": 256.0, "width": 128.0, "experts": 8.0, "per_token": 2.0, "tensor_parallel": 1.0}
+    fixed |= {"expert_parallel": 1.0, "routing_exponent": 0.0}
+    dims = {"token": tokens, **{name: np.full(10, value) for name, value in fixed.items()}}
+    experts = records(dims, "experts_down", Family.MOE)
     fits = fitted(timed(products(), TRUE), timed(experts, TRUE))
     own_fit, base = fits["expert_gemm", "fp32"].parameters, fits["gemm", "fp32"].parameters
     assert own_fit.matrix_fraction == base.matrix_fraction

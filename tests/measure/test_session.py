@@ -1,5 +1,6 @@
 """Campaigns: which shapes records have, what is cold, what interruption keeps; and host profiles from known rates."""
 
+import itertools
 import os
 from dataclasses import replace
 from datetime import date
@@ -14,7 +15,7 @@ from roofline.io.datasets.source import Source
 from roofline.io.profile_lint import lint_profile
 from roofline.io.profiles import load_device, load_profile
 from roofline.io.records import DIMENSIONS, FAMILY_OF_STEP, Family
-from roofline.measure import environment, session
+from roofline.measure import environment, rounds, session
 from roofline.measure.campaign import (
     Case,
     Settings,
@@ -30,6 +31,7 @@ from roofline.measure.cases import doubled, random_cases
 from roofline.measure.host_profile import Machine, Measured, profile_text
 from roofline.measure.microbench import Bench, Rate, Sizes, rates
 from roofline.measure.numpy_executor import NumpyLibrary
+from roofline.measure.rounds import Stop, Visit, joined
 from roofline.measure.steps import Form, StepShape
 from roofline.measure.timer import Budget, Samples, WallClock
 from roofline.model import LatentAttention
@@ -155,19 +157,54 @@ def test_visits_are_joined_shape_by_shape():
     """Two rounds over two shapes. Of the second shape, a thread waited throughout the first visit."""
     one, two = (list(measure_case(case(), NumpyLibrary(), WARM, set()))[number] for number in (0, 1))
     visits = [
-        (0, replace(one, samples_s=(3.0, 1.0))),
-        (1, replace(two, samples_s=(9.0,), disturbed_s=(9.0,))),
-        (0, replace(one, samples_s=(2.0,))),
-        (1, replace(two, samples_s=(4.0, 6.0), disturbed_s=())),
+        Visit(0, replace(one, samples_s=(3.0, 1.0))),
+        Visit(1, replace(two, samples_s=(9.0,), disturbed_s=(9.0,))),
+        Visit(0, replace(one, samples_s=(2.0,))),
+        Visit(1, replace(two, samples_s=(4.0, 6.0), disturbed_s=())),
     ]
-    first, second = session.joined(visits)
+    first, second = joined(visits)
     assert (first.samples_s, first.median_s) == ((3.0, 1.0, 2.0), 2.0)
     assert (second.samples_s, second.median_s, second.disturbed_s) == ((4.0, 6.0), 5.0, (9.0,))
+
+
+def test_visits_of_a_slow_machine_do_not_count_where_there_are_others():
+    """Beside the second visit of the first record the reference product took half as long again; the second record has
+    no other."""
+    (one, *_) = measure_case(case(), NumpyLibrary(), WARM, set())
+    times = [(0, 1.0, 1.0), (0, 2.0, 1.5), (0, 3.0, 1.1), (1, 4.0, 1.5)]
+    first, second = joined(Visit(number, replace(one, samples_s=(time,)), pace) for number, time, pace in times)
+    assert (first.samples_s, second.samples_s) == ((1.0, 3.0), (4.0,))
+
+
+def test_what_only_a_slow_machine_was_seen_at_is_visited_again(monkeypatch):
+    """Two stops of two records, two rounds. The product takes 2 s, not 1 s, around the last record in both rounds: its
+    stop is visited again, with the numbers and the shapes that it had. One that never gets faster ends with the time.
+    """
+    (one, *_) = measure_case(case(), NumpyLibrary(), WARM, set())
+    asked: list[tuple[str, list[str]]] = []
+
+    def stop(name: str) -> Stop:
+        def measure(seen):
+            asked.append((name, sorted(seen)))
+            seen.add(name)
+            yield from (one, one)
+
+        return Stop(name, measure)
+
+    paces = iter([1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0])
+    found = [visit.number for visit in rounds.visits([stop("a"), stop("b")], 2, lambda: next(paces))]
+    assert found == [0, 1, 2, 3, 0, 1, 2, 3, 2, 3]
+    assert asked == [("a", []), ("b", ["a"]), ("a", []), ("b", ["a"]), ("b", ["a"])]
+    now = iter(float(second) for second in range(1000))
+    monkeypatch.setattr(rounds, "perf_counter", lambda: next(now))
+    slow = itertools.chain([1.0], itertools.repeat(2.0))
+    assert 8 <= len(list(rounds.visits([stop("a"), stop("b")], 2, lambda: next(slow)))) < 20
 
 
 def test_drawn_shapes_are_visited_in_rounds(monkeypatch):
     """Every visit of a shape gives one sample here: as many samples as rounds, none twice in one round."""
     monkeypatch.setattr(session, "bind", lambda *_: None)
+    monkeypatch.setattr(session, "_pace", lambda *_: lambda: 1.0)
     monkeypatch.setattr(session, "QUICK_DRAW", (6, 256, 32))
     chosen = session.Request(quick=True, samples=1, steps=frozenset({"mlp_residual"}), seed=3)
     file = session.measure_steps(chosen)

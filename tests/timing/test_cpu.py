@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roofline.kernels.moe import touched_experts
 from roofline.structs import NO_WINDOW
 from roofline.timing.cpu import (
     CpuAttentionParameters,
@@ -17,6 +18,7 @@ from roofline.timing.cpu import (
     cpu_gemm_time,
     cpu_row_time,
 )
+from roofline.timing.cpu_step import expert_products
 from roofline.timing.loop import MODEL_STEP, BenchmarkLoop
 from roofline.timing.parameter import facts_of
 
@@ -104,6 +106,43 @@ def test_small_products_are_not_packed():
     assert gemm(4.0, 16.0, 16.0, parameters=costly).total_s == pytest.approx(gemm(4.0, 16.0, 16.0).total_s, rel=1e-3)
 
 
+def test_products_below_a_size_have_one_core():
+    """128^3 FMA at 80 % of 200 GFLOP/s, rounded up, and 4 rows' time to load registers; half of that rate below 2^22."""
+    fast = {"pack_flop_per_byte": 0.1, "call_s": 1e-8, "product_s": 1e-9, "one_core_share": 1.0, "cache_fraction": 1.0}
+    every = replace(GEMM, **fast)
+    one = replace(every, one_core_fma=2.0**22, one_core_rate=0.5)
+    times = [gemm(128.0, 128.0, 128.0, parameters=each, loop=BenchmarkLoop(1.0)).compute_s for each in (every, one)]
+    assert times[0] == pytest.approx(2.0 * 128.0 * 132.0 * 132.0 / (0.8 * 200e9))
+    assert times[1] == pytest.approx(2.0 * times[0])
+    large = [gemm(256.0, 256.0, 256.0, parameters=each).total_s for each in (every, one)]
+    assert large[0] == large[1]
+
+
+def test_results_of_many_values_are_packed_however_small_the_product():
+    """32 x 40 x 16: 20480 FMA. Packing 2560 bytes at 500 FLOP a byte takes 6.4 us of 200 GFLOP/s; a product of 1280
+    values pays them, and 2.5 us, where the library packs from 1200 on."""
+    costly = replace(GEMM, pack_flop_per_byte=500.0, small_fma=1e6, one_core_rate=1.0)
+    free, packed = (
+        gemm(32.0, 40.0, 16.0, parameters=replace(costly, unpacked_value=limit)).total_s for limit in (1300.0, 1200.0)
+    )
+    assert free < 500.0 * 2560 / 200e9 + 2.5e-6 < packed
+
+
+def test_experts_with_one_row_and_with_several():
+    """Two tokens, one of two experts each: an expert has exactly one row with probability 1/2, two with 1/4."""
+    assert expert_products(2.0, 1.0, 2.0, 2.0, 8.0, 16.0) == ((1.0, 8.0, 16.0, 1.0), (2.0, 8.0, 16.0, 0.5))
+    assert expert_products(1.0, 2.0, 8.0, 8.0, 8.0, 16.0)[0] == (1.0, 8.0, 16.0, 2.0)
+    assert expert_products(1.0, 2.0, 8.0, 8.0, 8.0, 16.0)[1][3] == 0.0
+
+
+@given(st.integers(1, 500).map(float), st.integers(1, 8).map(float), st.integers(8, 128).map(float), st.integers(1, 8))
+def test_experts_rows_are_those_that_are_routed_to_them(token, per_token, experts, parts):
+    local = experts / parts
+    alone, others = expert_products(token, per_token, experts, local, 8.0, 16.0)
+    assert alone[0] * alone[3] + others[0] * others[3] == pytest.approx(token * per_token / parts)
+    assert alone[3] + others[3] == pytest.approx(touched_experts(token, per_token, experts, local))
+
+
 def test_weights_that_take_turns_within_the_cache_are_not_read_from_dram():
     """1 MB: two copies fit. On the way from DRAM the cache's time is the smaller part of a norm (see cpu_gemm_time)."""
     alike = replace(GEMM, one_core_share=1.0)
@@ -166,7 +205,8 @@ def test_shared_keys_are_copied_for_every_query_head():
 def test_products_are_never_below_the_roofline_and_grow(m, n, k, copies, loop):
     """With one core as fast as all: where a library takes up further ones, a larger product may be the faster one."""
     low = CpuGemmParameters(**{name: facts.low for name, facts in facts_of(type(GEMM)).items()})
-    for parameters in (replace(GEMM, one_core_share=1.0), replace(low, one_core_share=1.0)):
+    alike = {"one_core_share": 1.0, "one_core_rate": 1.0}
+    for parameters in (replace(GEMM, **alike), replace(low, **alike)):
         time = gemm(m, n, k, copies, parameters, BenchmarkLoop(loop))
         assert time.total_s >= time.roofline_s > 0.0
         for larger in ((2 * m, n, k, copies), (m, 2 * n, k, copies), (m, n, 2 * k, copies), (m, n, k, 2 * copies)):
