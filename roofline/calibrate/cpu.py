@@ -35,10 +35,15 @@ EXPERT_PRIOR_WEIGHT = 0.5
 MANY_CALLS, MANY_CALLS_PARAMETERS = frozenset({"route_topk", "experts_sum"}), ("call_s", "row_s")
 """Steps that are many calls on little data: no memory level can be told from their times."""
 
+GRAIN_BYTE, DIVIDED = 4.0 * 32768, frozenset({"join_s", "one_core_rate"})
+"""Torch divides element-wise kernels of more than 32768 values among the cores (at::internal::GRAIN_SIZE), and the rows
+of a layer norm however few; NumPy none."""
+
 Blas = tuple[CpuGemmParameters, tuple[str, ...]]
 
 BLAS: tuple[Blas, ...] = (
     (CpuGemmParameters(small_fma=1e6, unpacked_value=1200.0, one_core_fma=524288.0), ("small_fma",)),
+    (CpuGemmParameters(small_fma=100.0, one_core_fma=524288.0), ("small_fma",)),
     (CpuGemmParameters(single_rows=3.0, one_core_rate=1.0), ("one_core_rate",)),
 )
 """How libraries make products, and what of it is declared, not fitted. OpenBLAS multiplies a single row by itself and
@@ -46,9 +51,6 @@ leaves products of less than twice 262144 FMA to one core (interface/gemm.c). Wh
 (AVX-512) it packs nothing for products of up to 100^3 FMA; with a transposed weight, of up to 1200 values too
 (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c). MKL multiplies up to three rows one by one, and has no such rule.
 """
-
-BATCHED_BLAS: tuple[Blas, ...] = (*BLAS, (CpuGemmParameters(small_fma=100.0, one_core_fma=524288.0), ("small_fma",)))
-"""And OpenBLAS without kernels for small matrices: linear layers of models do not tell it from the first."""
 
 NOT_TRANSPOSED = frozenset({"attention_values", "attention_values_sliding"})
 """Steps whose second operand lies as it is multiplied, [k, n]; that of the others is [n, k]."""
@@ -64,8 +66,7 @@ def cpu_priors(
     """
     match records.family:
         case Family.GEMM:
-            several = bool(np.any(records.dims["copies"] > 1.0))
-            return tuple(_product_prior(records, *blas) for blas in (BATCHED_BLAS if several else BLAS))
+            return tuple(_product_prior(records, *blas) for blas in BLAS)
         case Family.MOE:
             start = CpuGemmParameters() if linear is None else linear
             return ((replace(start, call_s=EXPERT_CALL_S, product_s=EXPERT_CALL_S), EXPERT_PARAMETERS),)
@@ -80,10 +81,23 @@ def cpu_priors(
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
             if records.kernel in MANY_CALLS:
                 return ((CpuRowParameters(), MANY_CALLS_PARAMETERS),)
-            fixed = () if family is Family.NORM else ("second_vector",)
-            return ((CpuRowParameters(), tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)),)
+            return _row_priors(family)
         case family:
             raise RooflineError(f"records: {records.name}: no model of {family} on a processor.")
+
+
+def _row_priors(family: Family) -> tuple[tuple[CpuParameters, tuple[str, ...]], ...]:
+    """Kernels on one core, and kernels that are divided among all. Where bytes read and written go together, the passes
+    over both count as those over what is written; a sample's are all over what it reads, in steps that are not told.
+    """
+    fixed = set() if family is Family.NORM else {"second_vector", "second_call"}
+    fixed |= set() if family in (Family.NORM, Family.ACTIVATION, Family.SAMPLING) else {"read_flop_per_byte"}
+    free = tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)
+    start = CpuRowParameters(read_flop_per_byte=0.01) if "read_flop_per_byte" in fixed else CpuRowParameters()
+    alone = (start, tuple(name for name in free if name not in DIVIDED))
+    if family is Family.SAMPLING:
+        return (alone,)
+    return alone, (replace(start, grain_byte=GRAIN_BYTE, grain_row=1.0), free)
 
 
 def _product_prior(

@@ -106,7 +106,7 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile", seed: int)
     from datetime import UTC, datetime
 
     from ..calibrate.run import calibrate
-    from ..io.calibration import calibration_text, load_calibration
+    from ..io.calibration import calibration_text, declared_kernels, load_calibration
     from ..io.datasets import read
     from ..io.files import write_text
     from ..io.profiles import load_target
@@ -127,6 +127,7 @@ def _judge(output: Path, name: str, profile: str, file: "RecordFile", seed: int)
             fit_fraction=FIT_FRACTION,
             seed=seed,
             date=datetime.now(UTC).date().isoformat(),
+            kernels={name: declared_kernels(bare, name)},
         )
     write_text(calibrated, named(profile, calibrated.stem) + "\n" + calibration_text(name, fits.items()))
     target = load_target(str(calibrated))

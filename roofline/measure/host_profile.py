@@ -1,7 +1,7 @@
 """A hardware profile (schema roofline.device/1) from what was measured of this machine."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 
 from ..errors import RooflineError
@@ -16,11 +16,24 @@ WATT_PER_CORE = 5.0
 WATT_PER_GPU = 400.0
 """Assumed where the driver does not tell the power limit."""
 
+KERNELS = {
+    "numpy": (
+        "NumPy: ufuncs run on one thread. OpenBLAS: interface/gemm.c, "
+        "kernel/x86_64/sgemm_small_kernel_permit_skylakex.c; measured: a single row is multiplied by itself"
+    ),
+    "torch": (
+        "torch: aten/src/ATen/TensorIterator.h, GRAIN_SIZE = 32768; aten/src/ATen/native/cpu/layer_norm_kernel.cpp. "
+        "MKL: measured, up to three rows are multiplied one by one"
+    ),
+}
+"""Where the kernel facts of a library come from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What the system says of itself. `level_byte`: capacity of every cache level of the whole device, nearest first;
-    `available_byte`: memory that nothing else uses now; `power_w` None where the system does not say.
+    `available_byte`: memory that nothing else uses now; `power_w` None where the system does not say; `kernels`: what
+    is known of the kernels of a library, by library, family and format.
     """
 
     title: str
@@ -36,6 +49,7 @@ class Machine:
     power_w: float | None
     description: str
     day: date
+    kernels: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +130,21 @@ class _Writer:
         yield self._fact("link", 1.0, "1", "assumed", "no-link", "not used: the profile has no link")
         call = self._best("call", "call").samples.fast_s
         yield self._fact("kernel_overhead", call, format_quantity(call, "s"), "measured", "call", "")
+        yield from self._kernels()
         yield "\n[sources]"
         for key, text in self.sources.items():
             yield f"{key} = {_quoted(text)}"
+
+    def _kernels(self) -> Iterator[str]:
+        """Facts of the libraries' kernels (timing.cpu says what they mean)."""
+        for library, families in self.machine.kernels.items():
+            key = f"{library}-kernels"
+            self.sources[key] = KERNELS.get(library, "as the library documents them")
+            yield f'\n[kernels.{library}]\nsource = "{key}"'
+            for family, formats in families.items():
+                for label, facts in formats.items():
+                    listed = ", ".join(f"{name} = {value!r}" for name, value in facts.items())
+                    yield f'{family}."{label}" = {{ {listed} }}'
 
     def _levels(self) -> Iterator[str]:
         """The last two cache levels: what is nearer goes through them too fast to matter to a kernel."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .cpu_kernels import cpu_kernels
 from .environment import blas_name, caches, cores, cpu_fields, last_level_byte, memory_byte
 from .host_profile import Machine
 from .microbench import Sizes
@@ -34,6 +35,7 @@ def this_cpu() -> Machine:
         power_w=None,
         description=description,
         day=datetime.now(UTC).date(),
+        kernels=cpu_kernels(),
     )
 
 

@@ -72,10 +72,10 @@ ROUNDS = 2
 PACE_ORDER, PACE_TIMES = 256, 3
 """The reference product that tells a slow machine: the fastest of so many of this order, all threads together."""
 
-DRAW, QUICK_DRAW = (48, 2048, 1024), (10, 1024, 256)
+DRAW, QUICK_DRAW = (48, 2048, 1024), (12, 1024, 256)
 """How many layers are drawn, and their largest hidden size and prompt."""
 
-MORE = 3
+MORE = 2
 """How many times as many layers are drawn for the steps that a layer has only one of."""
 
 WIDE, QUICK_WIDE = 24, 4
@@ -259,7 +259,7 @@ def _cache_byte(chosen: Target) -> float:
 def _drawn(
     library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
 ) -> Iterator[Visit]:
-    """Steps of drawn layers and of some of them doubled, each shape once a round; of three times as many more layers
+    """Steps of drawn layers and of some of them doubled, each shape once a round; of twice as many more layers
     those that a layer has only one of; every fifth layer again; and products of wide layers, one weight in memory at a
     time.
     """

@@ -26,6 +26,15 @@ def require_torch() -> Any:
     return torch
 
 
+def torch_blas() -> str:
+    """The BLAS that torch was built with ("mkl", "open", …); empty where torch is missing or does not say."""
+    try:
+        told: str = require_torch().__config__.show()
+    except RooflineError:
+        return ""
+    return told.partition("BLAS_INFO=")[2].split(",")[0].strip()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Int8Weight:
     """A matrix [n, k] in int8 and one scale per row in the format of activations (not counted in bytes)."""

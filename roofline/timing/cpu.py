@@ -85,8 +85,14 @@ class CpuGemmParameters:
 
 @dataclass(frozen=True, slots=True)
 class CpuRowParameters:
-    """What datasheets do not say about a library's row-wise kernels, all passes and temporary arrays together."""
+    """What datasheets do not say about a library's row-wise kernels, all passes and temporary arrays together.
 
+    `grain_byte`: what writes more than this is divided among the cores; `grain_row`: a kernel with two vectors of
+    parameters (a fused layer norm) is so from more rows than this on.
+    """
+
+    grain_byte: float = np.inf
+    grain_row: float = np.inf
     call_s: float = _call()
     row_s: float = parameter(2e-8, low=1e-11, high=1e-3, ideal=0.0, unit="s", meaning="fixed time of one row")
     read_flop_per_byte: float = parameter(
@@ -96,7 +102,16 @@ class CpuRowParameters:
         5.0, low=0.01, high=1e3, ideal=0.0, unit="FLOP/byte", meaning="passes over a byte written, in FLOP of the peak"
     )
     second_vector: float = parameter(
-        1.2, low=0.1, high=10.0, ideal=1.0, unit="1", meaning="time with two vectors of parameters to that with one"
+        1.2, low=0.1, high=10.0, ideal=1.0, unit="1", meaning="passes with two vectors of parameters to those with one"
+    )
+    second_call: float = parameter(
+        1.2, low=0.1, high=10.0, ideal=1.0, unit="1", meaning="a call's time with two vectors to that with one"
+    )
+    join_s: float = parameter(
+        3e-6, low=1e-8, high=1e-3, ideal=0.0, unit="s", meaning="fixed time of dividing a kernel among the cores"
+    )
+    one_core_rate: float = parameter(
+        0.5, low=0.005, high=1.0, ideal=1.0, unit="1", meaning="one core's share of the rate that all reach"
     )
     near_share: float = parameter(
         0.5, low=0.02, high=4.0, ideal=1.0, unit="1", meaning="share of the cache before the last that keeps operands"
@@ -247,13 +262,16 @@ def cpu_row_time(
     byte = rows * (reads + writes)
     passes = reads * parameters.read_flop_per_byte + writes * parameters.write_flop_per_byte
     vectors = np.clip(weight_byte / np.maximum(writes, 1.0), 1.0, 2.0)
-    growth = parameters.second_vector ** (vectors - 1.0)
-    compute_s = growth * rows * (parameters.row_s + passes / processor.flop_per_s)
+    divided = np.where(rows * writes > parameters.grain_byte, 1.0, 0.0)
+    divided = np.where((vectors > 1.0) & (rows > parameters.grain_row), 1.0, divided)
+    slower = np.where(np.isinf(parameters.grain_byte), 1.0, divided + (1.0 - divided) / parameters.one_core_rate)
+    compute_s = parameters.second_vector ** (vectors - 1.0) * rows * slower
+    compute_s = compute_s * (parameters.row_s + passes / processor.flop_per_s)
     far = byte * _beyond(byte, parameters.near_share * processor.near_byte)
     dram = byte * _beyond(byte, processor.cache_byte)
     memory_s = far / (parameters.cache_fraction * processor.cache_byte_per_s)
     memory_s = memory_s + dram / (parameters.dram_fraction * processor.dram_byte_per_s)
-    overhead_s = np.zeros(byte.shape) + growth * parameters.call_s
+    overhead_s = parameters.second_call ** (vectors - 1.0) * parameters.call_s + divided * parameters.join_s
     least = np.maximum(byte - processor.cache_byte, 0.0) / processor.dram_byte_per_s
     busy_s = fourth_power_norm(compute_s, memory_s)
     return _time(compute_s, memory_s, busy_s, overhead_s, (np.zeros(byte.shape), least))

@@ -170,12 +170,13 @@ def test_heads_of_one_token_cost_a_call_and_no_bytes():
 
 
 def test_a_layer_norm_is_another_kernel_than_an_rms_norm():
-    """Two vectors of parameters: `second_vector` times the time of the same rows with one, faster or slower."""
+    """Two vectors of parameters: passes and call are so many times those of the same rows with one."""
     for factor in (0.4, 1.5):
         times = [
             cpu_row_time(
                 10.0, 4096.0, 4096.0, vectors * 4096.0,
-                processor=processor_of(HOST, Dtype.FP32), parameters=CpuRowParameters(second_vector=factor),
+                processor=processor_of(HOST, Dtype.FP32),
+                parameters=CpuRowParameters(second_vector=factor, second_call=factor),
             ).total_s
             for vectors in (1.0, 2.0)
         ]  # fmt: skip

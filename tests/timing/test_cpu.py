@@ -107,7 +107,7 @@ def test_small_products_are_not_packed():
 
 
 def test_products_below_a_size_have_one_core():
-    """128^3 FMA at 80 % of 200 GFLOP/s, rounded up, and 4 rows' time to load registers; half of that rate below 2^22."""
+    """128^3 FMA at 80 % of 200 GFLOP/s, rounded up; half of that rate below 2^22 FMA."""
     fast = {"pack_flop_per_byte": 0.1, "call_s": 1e-8, "product_s": 1e-9, "one_core_share": 1.0, "cache_fraction": 1.0}
     every = replace(GEMM, **fast)
     one = replace(every, one_core_fma=2.0**22, one_core_rate=0.5)
@@ -163,6 +163,17 @@ def test_a_row_kernel_by_hand():
     """Ten rows of 1 KB read and written: 5 FLOP per byte of either at 200 GFLOP/s, 20 ns a row, and the call."""
     expected = 2e-6 + 10 * (20e-9 + (1000.0 + 1000.0) * 5.0 / 200e9)
     assert rows(10.0, 1000.0, 1000.0).total_s == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_kernel_that_is_divided_among_the_cores():
+    """Of 1000 bytes a row, written: 20 rows have one core's half of the rate, 200 have all of it and pay 3 us."""
+    torch = replace(ROWS, grain_byte=1e5, grain_row=1.0, second_call=0.5, second_vector=0.4)
+    each_s = 20e-9 + (1000.0 + 1000.0) * 5.0 / 200e9
+    assert rows(20.0, 1000.0, 1000.0, parameters=torch).total_s == pytest.approx(2e-6 + 20 * each_s / 0.5, rel=1e-4)
+    assert rows(200.0, 1000.0, 1000.0, parameters=torch).total_s == pytest.approx(5e-6 + 200 * each_s, rel=1e-4)
+    one, two = (rows(row, 1000.0, 1000.0, 2000.0, parameters=torch) for row in (1.0, 2.0))  # a layer norm's rows
+    assert (one.overhead_s, two.overhead_s) == (pytest.approx(1e-6), pytest.approx(4e-6))
+    assert one.compute_s == pytest.approx(two.compute_s)
 
 
 def test_rows_beyond_all_caches_come_from_dram():
