@@ -32,8 +32,10 @@ EXPERT_CALL_S = 5e-6
 EXPERT_PRIOR_WEIGHT = 0.5
 """How firmly experts are held to linear layers: they are the same library's products, and drawn layers have few."""
 
-MANY_CALLS, MANY_CALLS_PARAMETERS = frozenset({"route_topk", "experts_sum"}), ("call_s", "row_s")
-"""Steps that are many calls on little data: no memory level can be told from their times."""
+MANY_CALLS = frozenset({"route_topk", "experts_sum"})
+MANY_CALLS_PARAMETERS = ("call_s", "row_s", "read_flop_per_byte")
+"""Steps that are many calls on little data: no memory level can be told from their times; all passes count as those
+over what is read."""
 
 GRAIN_BYTE, DIVIDED = 4.0 * 32768, frozenset({"join_s", "one_core_rate"})
 """Torch divides element-wise kernels of more than 32768 values among the cores (at::internal::GRAIN_SIZE), and the rows
@@ -80,7 +82,7 @@ def cpu_priors(
             return ((CpuAttentionParameters(half_row=0.01), free),)
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
             if records.kernel in MANY_CALLS:
-                return ((CpuRowParameters(), MANY_CALLS_PARAMETERS),)
+                return ((CpuRowParameters(write_flop_per_byte=0.01), MANY_CALLS_PARAMETERS),)
             return _row_priors(family)
         case family:
             raise RooflineError(f"records: {records.name}: no model of {family} on a processor.")
