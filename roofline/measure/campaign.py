@@ -86,6 +86,8 @@ def measure_case(case: Case, library: Library, settings: Settings, seen: set[Any
         name = executed.name.removesuffix("_sliding")
         if settings.steps is not None and name not in settings.steps:
             continue
+        if name == "experts" and not getattr(case.layer.mlp, "gated", True):
+            continue  # the dimensions of a record of both products are those of gated experts
         family, dims = record_shape(executed, case)
         key = (name, family, *dims.values())
         if key in seen or (name == "head_concat" and _is_view(executed, library)):

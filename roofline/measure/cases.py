@@ -30,7 +30,7 @@ def random_cases(
 ) -> Iterator[Case]:
     """`count` layers and batches, drawn log-uniformly; the same for every library and machine with the same `seed`.
 
-    MHA, GQA and MQA, full and sliding, gated, plain and (every `mixtures`-th layer) MoE; prefill, decode and chunks in
+    MHA, GQA and MQA, full and sliding, gated, plain and (every `mixtures`-th layer) gated MoE; prefill, decode and chunks in
     turn, half of the decode steps of one sequence.
     """
     draw = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def random_cases(
         hidden = heads * head_dim
         gated = bool(draw.integers(2))
         width = float(size(hidden, 4 * hidden))
-        routed = Moe(float(draw.choice([4, 8, 16])), float(draw.choice([1, 2, 4])), float(ceil(width / 4)), gated)
+        routed = Moe(float(draw.choice([4, 8, 16])), float(draw.choice([1, 2, 4])), float(ceil(width / 4)), True)
         layer = Layer(attention, routed if mixed else Mlp(width, gated))
         model = Model(
             name=f"drawn-{number}",
