@@ -30,8 +30,8 @@ def random_cases(
 ) -> Iterator[Case]:
     """`count` layers and batches, drawn log-uniformly; the same for every library and machine with the same `seed`.
 
-    MHA, GQA and MQA, full and sliding, gated, plain and (every `mixtures`-th layer) gated MoE; prefill, decode and chunks in
-    turn, half of the decode steps of one sequence.
+    MHA, GQA and MQA, full and sliding, gated, plain and (every `mixtures`-th layer) gated MoE; prefill, decode and
+    chunks in turn, half of the decode steps of one sequence.
     """
     draw = np.random.default_rng(seed)
 
