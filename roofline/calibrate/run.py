@@ -1,7 +1,7 @@
 """From measured records to a device's calibration: pick the kernel, fit its parameters, judge them on other rows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
