@@ -17,7 +17,7 @@ from .timer import Samples
 SLOW = 1.2
 """How many times as long as ever in a run the reference product takes on a machine that counts as slow."""
 
-MORE_ROUNDS = 0.2
+MORE_ROUNDS = 0.12
 """Further rounds, of shapes that no visit saw undisturbed, take at most this share of the time of all rounds."""
 
 
