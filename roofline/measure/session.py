@@ -72,7 +72,7 @@ ROUNDS = 2
 PACE_ORDER, PACE_TIMES = 256, 3
 """The reference product that tells a slow machine: the fastest of so many of this order, all threads together."""
 
-DRAW, QUICK_DRAW = (48, 2048, 1024), (12, 1024, 256)
+DRAW, QUICK_DRAW = (48, 2048, 1024), (11, 1024, 256)
 """How many layers are drawn, and their largest hidden size and prompt."""
 
 MORE = 2
