@@ -155,6 +155,7 @@ def test_copy_puts_the_table_on_the_clipboard(browser: Any, page: Path) -> None:
     show(browser, page)
     granted = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     browser.execute_cdp_cmd("Browser.grantPermissions", granted)
+    browser.execute_cdp_cmd("Emulation.setFocusEmulationEnabled", {"enabled": True})  # headless windows have no focus
     click(browser, "button[data-do=copy][data-table=prefill-kernels]")
     wait_for(lambda: browser.execute_script("return document.querySelector('.said').textContent") == "copied")
     text = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
