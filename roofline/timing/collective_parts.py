@@ -64,10 +64,11 @@ def chosen(first: NDArray[np.bool_], one: Parts, other: Parts) -> Parts:
 
 def beyond_one_slot(message_byte: Array) -> Array:
     """How far messages of these bytes need more than one slot: from 0 to 1."""
-    return 1.0 - np.exp(-((message_byte / SLOT_BYTE) ** 2))
+    return 1.0 - np.exp(-np.square(message_byte / SLOT_BYTE))
 
 
 def norm(one_s: Number, other_s: Array, exponent: float) -> Array:
     """The norm of two nonnegative times."""
     larger = np.maximum(np.maximum(one_s, other_s), _SHORTEST_S)
-    return larger * ((one_s / larger) ** exponent + (other_s / larger) ** exponent) ** (1.0 / exponent)
+    both: Array = np.power(one_s / larger, exponent) + np.power(other_s / larger, exponent)
+    return larger * np.power(both, 1.0 / exponent)

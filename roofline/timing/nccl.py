@@ -90,6 +90,7 @@ def ring_parts(
 
     LL sends data with a flag in every eight bytes: cheap messages, a fraction of the link. LL128 flags 128 bytes.
     Simple synchronises between chunks: dear messages, most of the link, and the own share is copied locally besides.
+    Where the tuner's estimates part from the fitted times, it changes protocol late, and more bytes take less time.
     """
     bandwidth = intra.bandwidth_byte_per_s
     wire_s = sent_share(kind, np.maximum(group, 1.0)) * payload / bandwidth
@@ -142,5 +143,5 @@ def _peer_to_peer(
     simple = Parts(moved_s, own_s, nothing, rounds_s + hidden)
     found = chosen(low.total_s < simple.total_s, low, simple)
     shorter = found.total_s / np.maximum(low.total_s, simple.total_s)
-    found = found.scaled((1.0 + shorter**EXCLUDES) ** (-1.0 / EXCLUDES))
+    found = found.scaled(np.power(1.0 + np.power(shorter, EXCLUDES), -1.0 / EXCLUDES))
     return replace(found, fixed_s=found.fixed_s + given.launch_s)

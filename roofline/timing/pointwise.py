@@ -90,7 +90,7 @@ def pointwise_time(
     dram_s_per_byte = rows / (parameters.dram_fraction * chip.dram_byte_per_s)
     dram_s = missed_byte * dram_s_per_byte
     longer, shorter = np.maximum(dram_s, unit_s), np.minimum(dram_s, unit_s)
-    streamed_s = longer * (1.0 + (shorter / longer) ** 6) ** (1.0 / 6.0)
+    streamed_s = longer * np.power(1.0 + np.power(shorter / longer, 6.0), 1.0 / 6.0)
     reduced_s = unit_s + missed_byte * np.maximum(dram_s_per_byte - unit_s_per_byte, 0.0)
     moved_s = streamed_s + parameters.reduces * (reduced_s - streamed_s)
     roofline_s = np.maximum(byte - chip.cache_byte, 0.0) / chip.dram_byte_per_s
@@ -107,4 +107,4 @@ def pointwise_time(
 
 def _missed(byte: Array, usable_byte: Number, step: float) -> Array:
     """Share of so many bytes that comes from DRAM: a smooth step where they outgrow the usable cache."""
-    return np.asarray(1.0 / (1.0 + (usable_byte / np.maximum(byte, 1.0)) ** step))
+    return np.asarray(1.0 / (1.0 + np.power(usable_byte / np.maximum(byte, 1.0), step)))

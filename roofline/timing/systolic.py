@@ -131,7 +131,7 @@ def systolic_gemm_time(
     compute_s = np.hypot(rows, parameters.load_row) * flop_per_row / (parameters.matrix_fraction * chip.flop_per_s)
     memory_s = (missed * weights_byte + other_byte) / rate
     longer, shorter = np.maximum(compute_s, memory_s), np.minimum(compute_s, memory_s)
-    joined_s = longer * (1.0 + (shorter / longer) ** _OVERLAP) ** (1.0 / _OVERLAP)
+    joined_s = longer * np.power(1.0 + np.power(shorter / longer, _OVERLAP), 1.0 / _OVERLAP)
     overhead_s = parameters.input_passes * value_byte * calls * rows * depth / rate
     needed_byte = must_come_from_dram_byte(weights_byte, other_byte, chip.cache_byte, loop)
     roofline_s = np.maximum(rows * flop_per_row / chip.flop_per_s, needed_byte / chip.dram_byte_per_s)

@@ -244,9 +244,7 @@ def test_vector_equals_scalar(kind: CollectiveKind, cases: list[tuple[float, flo
     payload, group = np.array(cases).T
     together = collective_time(kind, payload, group, NVLINK, None, RING).total_s
     for time, (one_payload, one_group) in zip(together, cases, strict=True):
-        assert time == pytest.approx(
-            collective_time(kind, one_payload, one_group, NVLINK, None, RING).total_s, rel=1e-12
-        )
+        assert time == collective_time(kind, one_payload, one_group, NVLINK, None, RING).total_s
 
 
 @given(st.sampled_from(KINDS), sizes, groups, st.floats(1.0, 4.0))
@@ -261,6 +259,7 @@ def test_more_bandwidth_never_hurts_a_protocol(kind: CollectiveKind, payload: fl
 
 @given(st.sampled_from(KINDS), sizes, st.sampled_from([2.0, 4.0, 8.0, 16.0, 64.0]), st.floats(1.0, 1e4))
 def test_more_bytes_are_never_faster(kind: CollectiveKind, payload: float, group: float, factor: float):
+    """With times like those that NCCL's tuner picks by; where a device's differ, it changes protocol late or early."""
     more, less = (
         collective_time(kind, size, group, NVLINK, NETWORK, RING).total_s for size in (payload * factor, payload)
     )
