@@ -124,10 +124,9 @@ def parameters_time(records: Records, device: Device, parameters: Parameters) ->
                 loop=loop,
             )
         case SystolicGemmParameters():
-            value_byte = STORED_BYTE[formats.activation]
-            return systolic_gemm_time(
-                dims["m"], dims["n"], dims["k"], value_byte, chip, parameters, dims["copies"], loop=loop
-            )
+            value_byte, weight_byte = STORED_BYTE[formats.activation], STORED_BYTE[formats.weight]
+            shape = (dims["m"], dims["n"], dims["k"])
+            return systolic_gemm_time(*shape, value_byte, chip, parameters, dims["copies"], weight_byte, loop)
         case MoeParameters():
             return moe_time(
                 dims["token"],

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import RooflineError, unknown
 from .progress import working
-from .screen_fits import errors_table
+from .screen_fits import errors_table, undetermined_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,7 +121,7 @@ def calibrate_command(
         table = {" ".join((name, *key)): fitted_table(fitted) for (name, key), fitted in fits.items()}
         typer.echo(json.dumps({"schema": "roofline.calibration/1", "fits": table}, indent=1, default=str))
     else:
-        typer.echo(errors_table(fits))
+        typer.echo("\n".join([errors_table(fits), *undetermined_lines(fits)]))
     for item in skipped:
         typer.echo(f"skipped {' '.join(item.key)}: {item.reason}", err=True)
     left_out = sum(item.n for item in refused)

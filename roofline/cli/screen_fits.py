@@ -1,13 +1,14 @@
 """Calibrated timing models on a screen: their errors on rows not fitted, and their parameters with what each means."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from ..errors import RooflineError, unknown
 from .screen import rendered
 
 if TYPE_CHECKING:
-    from ..timing.calibration import Fitted, Key
+    from ..timing.calibration import Fitted, Key, Parameters
 
 Fits = Mapping[tuple[str, "Key"], "Fitted"]
 """Calibrated timing models by library, family and format."""
@@ -20,17 +21,18 @@ def errors_table(fits: Fits) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="errors on rows not fitted", title_justify="left")
+    table = Table(title="errors on rows not fitted", title_justify="left", caption_justify="left")
     numbers = ("fitted", "unseen", "excluded", "median", "mean", "bias", "80 % band", "in band", "bare roofline")
     for column in ("family", "format", "data"):
         table.add_column(column)
     for column in numbers:
         table.add_column(column, justify="right")
-    sometimes = [
-        name for name in ("carried over from", "undetermined") if any(_said(fit)[name] for fit in fits.values())
-    ]
-    for column in sometimes:
-        table.add_column(column, overflow="fold")
+    lent = any(fitted.transferred_from for fitted in fits.values())
+    if lent:
+        table.add_column("carried over from")
+        table.caption = (
+            "Carried over: rows and errors are of the device it is from, the band is what carrying it over cost."
+        )
     for (_, (family, label)), fitted in sorted(fits.items(), key=lambda item: item[0]):
         known = fitted.evidence
         table.add_row(
@@ -42,13 +44,16 @@ def errors_table(fits: Fits) -> str:
             _band(fitted),
             f"{known.coverage:.0%}",
             f"{known.roofline_median_ape:.0%}",
-            *(
-                said
-                for column, said in _said(fitted).items()
-                if column in {str(entry.header) for entry in table.columns}
-            ),
+            *([fitted.transferred_from] if lent else []),
         )
     return rendered(table, width=WIDTH)
+
+
+def undetermined_lines(fits: Fits) -> Iterator[str]:
+    """For each fit with parameters that its rows could not tell, which those are."""
+    for (library, key), fitted in sorted(fits.items(), key=lambda item: item[0]):
+        if fitted.evidence.undetermined:
+            yield f"{' '.join(key)}, {library}: not determined by these rows: {', '.join(fitted.evidence.undetermined)}"
 
 
 def of_family(fits: Fits, family: str, device: str) -> Fits:
@@ -71,12 +76,10 @@ def parameter_tables(fits: Fits) -> str:
 
 
 def _fit_lines(library: str, key: "Key", fitted: "Fitted") -> Iterator[str]:
-    from rich.table import Table
+    from ..timing.parameter import inner_parameters
 
-    from ..timing.parameter import facts_of, kernel_facts_of, value_of
-
-    known = fitted.evidence
-    yield f"{' '.join(key)}, {library} {known.version}: {type(fitted.parameters).__name__}, fitted {known.date}"
+    known, own = fitted.evidence, fitted.parameters
+    yield f"{' '.join(key)}, {f'{library} {known.version}'.strip()}: {type(own).__name__}, fitted {known.date}"
     if fitted.transferred_from:
         yield f"  carried over from {fitted.transferred_from}, scaled by both datasheets"
     yield f"  data: {known.data} (digest {known.digest})"
@@ -84,37 +87,64 @@ def _fit_lines(library: str, key: "Key", fitted: "Fitted") -> Iterator[str]:
         f"  {known.fitted_rows:,} rows fitted ({known.fit_fraction:g} of them, by seed {known.seed}), "
         f"{known.unseen_rows:,} not, {known.excluded_rows:,} excluded"
     )
-    yield (f"  not fitted: median {known.median_ape:.1%}, mean {known.mape:.1%}, 90 % within {known.p90_ape:.1%}")
+    yield f"  not fitted: median {known.median_ape:.1%}, mean {known.mape:.1%}, 90 % within {known.p90_ape:.1%}"
     yield f"  80 % band {_band(fitted)}: {fitted.band.source}"
     sizes = ", ".join(f"{name} {low:,.6g} to {high:,.6g}" for name, (low, high) in known.ranges.items())
     yield f"  measured: {sizes}"
-    kernel = ", ".join(f"{name} {_plain(value)}" for name, value in kernel_facts_of(fitted.parameters).items())
-    if kernel:
-        yield f"  kernel: {kernel}"
+    yield from _kernel_line(own)
+    yield _parameter_table(own, known.undetermined)
+    for name, inner in inner_parameters(own).items():
+        yield f"{name}, which takes what this kernel leaves: {type(inner).__name__}"
+        yield from _kernel_line(inner)
+        yield _parameter_table(inner, ())
+
+
+def _kernel_line(parameters: "Parameters") -> Iterator[str]:
+    """The kernel facts in a line, where there are any."""
+    facts = ", ".join(_kernel(parameters))
+    if facts:
+        yield f"  kernel: {facts}"
+
+
+def _kernel(parameters: "Parameters") -> Iterator[str]:
+    """The kernel facts, also of kernels that were fitted together with this one, by "field.name"."""
+    from ..timing.parameter import inner_parameters, kernel_facts_of
+
+    inner = inner_parameters(parameters)
+    yield from (f"{name} {_plain(value)}" for name, value in kernel_facts_of(parameters).items() if name not in inner)
+    for entry in fields(parameters):
+        if "parameters" in entry.metadata:
+            yield from (f"{entry.name}.{fact}" for fact in _kernel(getattr(parameters, entry.name)))
+
+
+def _parameter_table(parameters: "Parameters", undetermined: Sequence[str]) -> str:
+    """A row for each parameter. What a kind of kernel does not use is never fitted and stays at the prior."""
+    from rich.table import Table
+
+    from ..timing.parameter import facts_of, value_of
+
     table = Table(box=None, pad_edge=False)
     for column in ("parameter", "value", "ideal", "bounds", "unit", "meaning"):
         table.add_column(column, justify="right" if column in ("value", "ideal") else "left", overflow="fold")
-    for name, facts in facts_of(type(fitted.parameters)).items():
-        mark = " (undetermined)" if name in known.undetermined else ""
-        value = f"{value_of(fitted.parameters, name):.4g}"
+    for name, facts in facts_of(type(parameters)).items():
+        value = value_of(parameters, name)
+        mark = " (undetermined)" if name in undetermined else " (not fitted)" if value == facts.prior else ""
         bounds = f"{facts.low:.3g} to {facts.high:.3g}"
-        table.add_row(name + mark, value, f"{facts.ideal:.3g}", bounds, facts.unit, facts.meaning)
-    yield rendered(table, width=WIDTH)
+        table.add_row(name + mark, f"{value:.4g}", f"{facts.ideal:.3g}", bounds, facts.unit, facts.meaning)
+    return rendered(table, width=WIDTH)
 
 
 def _band(fitted: "Fitted") -> str:
     return f"{fitted.band.low - 1:+.1%} to {fitted.band.high - 1:+.1%}"
 
 
-def _said(fitted: "Fitted") -> dict[str, str]:
-    """The columns that only some tables need."""
-    return {
-        "carried over from": fitted.transferred_from,
-        "undetermined": ", ".join(fitted.evidence.undetermined),
-    }
-
-
 def _plain(value: object) -> str:
     from enum import Enum
 
-    return value.name if isinstance(value, Enum) else str(value)
+    match value:
+        case Enum():
+            return value.name
+        case float():
+            return f"{value:,.10g}"
+        case _:
+            return str(value)

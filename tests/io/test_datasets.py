@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from roofline.api import case_of
 from roofline.errors import RooflineError
 from roofline.io.datasets import read
 from roofline.io.records import Family, Records, collapse
 from roofline.structs import NO_WINDOW
+from roofline.timing.confidence import sizes_of
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -235,6 +237,17 @@ def test_an_activation_is_written_while_weights_stream_by(tmp_path: Path):
     weight = 4096 * 14336 * 2  # gate and up, half of each
     assert np.asarray(activation.loop.streamed_byte).tolist() == [weight + 8192, weight + 8192e3]
     assert activation.loop.aged_share == 0.0
+
+
+def test_rows_by_token_have_the_sizes_of_a_models_step(tmp_path: Path):
+    """Ids and positions are counted in neither: beyond the measured sizes a band widens, also by 8 bytes of 8192."""
+    records, _ = read(dense_table(tmp_path, "embedding,512,4.3\nembedding,1024,6.1"))
+    case = case_of("llama-3.1-8b", "rtx-pro-6000")
+    (row,) = [group for group in case.deployment.decode_step(8.0, 1024.0).groups if "embedding" in group.names]
+    sizes, index = sizes_of(row.work), row.names.index("embedding")
+    measured = one(records, kernel="embedding").dims
+    for name in ("read_byte", "write_byte"):
+        assert np.broadcast_to(sizes[name], (1, len(row.names)))[0, index] == measured[name][0] == 8192.0
 
 
 def test_flat_arrays_have_one_row(tmp_path: Path):

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roofline.calibrate.fit import fit
+from roofline.calibrate.models import parameters_time
 from roofline.io.datasets import read
-from roofline.io.records import Family, Records
-from roofline.structs import NO_WINDOW
+from roofline.io.profiles import load_device
+from roofline.io.records import Family, Precision, Records
+from roofline.structs import NO_WINDOW, Dtype
 from roofline.timing.chip import Chip
 from roofline.timing.loop import BenchmarkLoop
 from roofline.timing.systolic import (
@@ -59,6 +61,18 @@ def test_weights_on_the_chip_are_loaded_at_the_pace_of_the_array():
     assert time.roofline_s == pytest.approx(2 * 8 * 4096**2 / 918e12)
     many = systolic_gemm_time(8.0, 4096.0, 4096.0, 2.0, V6E, quiet, loop=BenchmarkLoop(operand_copies=32.0))
     assert many.memory_s == systolic_gemm_time(8.0, 4096.0, 4096.0, 2.0, V6E, quiet).memory_s
+
+
+def test_records_with_narrow_weights_stream_fewer_bytes():
+    """As predictions do: one row, 4096 x 4096 weights of one byte each."""
+    size = {"m": np.ones(1), "n": np.full(1, 4096.0), "k": np.full(1, 4096.0), "copies": np.ones(1)}
+    narrow = Precision("int8_weight_only", Dtype.BF16, Dtype.INT8, Dtype.BF16)
+    line = np.ones(1)
+    records = Records(
+        Family.GEMM, "tpu-v6e", "jax", "", "gate_proj", narrow, BenchmarkLoop(), size, line, line, "a.csv", "0"
+    )
+    time = parameters_time(records, load_device("tpu-v6e"), GEMM)
+    assert time.roofline_s == pytest.approx((4096**2 + 2 * 2 * 4096) / 1638e9)
 
 
 @pytest.mark.parametrize(
@@ -142,16 +156,13 @@ def test_attention_never_beats_the_roofline(sequences: float, context: float, ne
 @given(st.lists(st.tuples(counts, counts, counts), min_size=1, max_size=6))
 def test_vector_equals_scalar(cases: list[tuple[float, float, float]]):
     m, n, k = np.array(cases).T
-    for index, (a, b, c) in enumerate(cases):
-        assert systolic_gemm_time(m, n, k, 2.0, V6E, GEMM).total_s[index] == pytest.approx(
-            systolic_gemm_time(a, b, c, 2.0, V6E, GEMM).total_s, rel=1e-12
-        )
-        together = systolic_decode_time(m, n, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP).total_s[
-            index
-        ]
-        assert together == pytest.approx(
-            systolic_decode_time(a, b, QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION, pair_flop=PAIR_FLOP).total_s
-        )
+    together = systolic_gemm_time(m, n, k, 2.0, V6E, GEMM).total_s
+    assert together.tolist() == [systolic_gemm_time(*case, 2.0, V6E, GEMM).total_s for case in cases]
+    given = (QUERY_BYTE, CACHE_BYTE, V6E, ATTENTION)
+    together = systolic_decode_time(m, n, *given, pair_flop=PAIR_FLOP).total_s
+    assert together.tolist() == [systolic_decode_time(a, b, *given, pair_flop=PAIR_FLOP).total_s for a, b, _ in cases]
+    together = systolic_gather_time(m, n, n, V6E, GATHER).total_s
+    assert together.tolist() == [systolic_gather_time(a, b, b, V6E, GATHER).total_s for a, b, _ in cases]
 
 
 # --- Against measurements: fitted on a random half (seed 0), errors on the other half ---
