@@ -14,6 +14,7 @@ from ..kernels.attention import key_count
 from ..structs import FLOP_PER_FMA, Array, Number
 from .attention_common import (
     MATRIX_ROW,
+    WAVE_ROUNDING,
     power_norm,
     rounded_waves,
     second_per_byte,
@@ -114,12 +115,15 @@ class DecodeAttentionParameters:
     def fitted(self) -> tuple[str, ...]:
         """The parameters (at most 12) that this kernel has and a fit may change."""
         facts = self.kernel.value
-        unused = {"vector_cycle", "ramp_cycle"} if facts.vector is None else {"cache_fraction"}
+        unused = {"vector_cycle", "ramp_cycle"} if facts.vector is None else set()
+        if facts.adds_in_passing:
+            unused.add("split_s")
         if facts.auxiliary is not Auxiliary.SEQUENCE_SCHEDULER:
             unused.add("schedule_s")
-        if not self.writes_cache:
+        if not self.writes_cache or facts.writes_in_passing:
             unused.add("token_cycle")
-        if facts.auxiliary is not Auxiliary.LAYOUT_COPIES:
+        tells_kernels = facts.vector is not None and self.writes_cache and not facts.appends_itself
+        if facts.auxiliary is not Auxiliary.LAYOUT_COPIES and not tells_kernels:
             unused.add("kernel_s")  # nothing tells it from launch_s
         return tuple(name for name in facts_of(type(self)) if name not in unused)
 
@@ -149,9 +153,12 @@ def decode_attention_time(
 
 
 class _Pass(NamedTuple):
-    """One kernel's walk over the keys: seconds in the units, splits, and what combining and starting them adds."""
+    """One kernel's walk over the keys: turns that each place takes (a fraction), seconds of a unit in each, splits, and
+    what combining and starting them adds.
+    """
 
-    compute_s: Array
+    waves: Array
+    wave_s: Array
     split: Array
     partial_byte: Array
     extra_s: Array
@@ -191,16 +198,16 @@ class _Formula:
         query_byte = 2.0 * QUERY_BYTE * sequences * heads * head_dim
         byte_s = second_per_byte(kv_moved_byte, 0.0, copies, fitted, chip)
         waits = 0.0 if facts.combines_early else fitted.kernel_s
-        combine_s = (walk.split > 1.0) * (
-            waits + fitted.combine_s + fitted.split_s * walk.split + walk.partial_byte * byte_s
-        )
-        compute_s, memory_s = walk.compute_s, kv_moved_byte * byte_s
+        each_s = 0.0 if facts.adds_in_passing else fitted.split_s
+        combine_s = (walk.split > 1.0) * (waits + fitted.combine_s + each_s * walk.split + walk.partial_byte * byte_s)
+        compute_s, memory_s = rounded_waves(walk.waves) * walk.wave_s, kv_moved_byte * byte_s
         overhead_s = fitted.launch_s + query_byte * byte_s + combine_s + walk.extra_s
 
         flop = FLOP_PER_FMA * 2.0 * sequences * heads * shape.seen * head_dim
         dram = must_come_from_dram_byte(kv_moved_byte, query_byte, chip.cache_byte, BenchmarkLoop(copies))
         roofline_s = np.maximum(flop / chip.flop_per_s, dram / chip.dram_byte_per_s)
-        total_s = np.maximum(overhead_s + power_norm(OVERLAP, compute_s, memory_s), roofline_s)
+        both_s = _wave_by_wave(walk, memory_s) if facts.waves_apart else power_norm(OVERLAP, compute_s, memory_s)
+        total_s = np.maximum(overhead_s + both_s, roofline_s)
         total_s = np.maximum(total_s, launch_floor_s)
         overhead_s = np.maximum(overhead_s, launch_floor_s)
         return Time(compute_s, memory_s, np.zeros(total_s.shape), overhead_s, total_s, roofline_s)
@@ -218,19 +225,21 @@ class _Formula:
         blocks = np.ceil(np.minimum(length / split, shape.seen) / column)
         share = facts.tile_head_dim_share
         cycle = fitted.tile_cycle * (1.0 - share + share * shape.head_dim / 128.0)
-        cycle += fitted.row_cycle * np.minimum(group, MATRIX_ROW)
+        padded = np.ceil(group / facts.row_multiple) * facts.row_multiple
+        cycle += fitted.row_cycle * np.minimum(padded, MATRIX_ROW)
         cycle += fitted.window_cycle * row * column / MASK_AREA * hidden
         product = FLOP_PER_FMA * 2.0 * shape.head_dim / chip.flop_per_clock
         scores = blocks * column * facts.feed_limited
         cycle += facts.computes_apart * scores * MATRIX_ROW * (product + softmax_cycle(chip))
         cycle += facts.places * scores * shape.key_byte / fitted.feed_byte_per_clock
-        waves = rounded_waves(tiles * split / (chip.unit_count * facts.places))
-        written = fitted.writes_cache * shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
+        waves = tiles * split / (chip.unit_count * facts.places)
+        shown = fitted.writes_cache and not facts.writes_in_passing
+        written = shown * shape.sequences * shape.kv_heads * shape.head_dim / 128.0 / chip.unit_count
         own_append = fitted.writes_cache and not facts.appends_itself
         extra_s = fitted.token_cycle * written / chip.clock_hz + own_append * fitted.kernel_s
         extra_s += self.auxiliary_s(shape, group)
         partial_byte = PARTIAL_BYTE * split * shape.sequences * shape.heads * shape.head_dim
-        return _Pass(waves * cycle / chip.clock_hz, split, partial_byte, extra_s)
+        return _Pass(waves, cycle / chip.clock_hz, split, partial_byte, extra_s)
 
     def auxiliary_s(self, shape: "_Shape", group: Array) -> Array:
         """Seconds of the small kernels around the grouped kernel."""
@@ -250,18 +259,18 @@ class _Formula:
         """One block of threads per query head."""
         chip, fitted = self.chip, self.parameters
         tiles = shape.sequences * shape.heads
-        per_unit = np.maximum(tiles / chip.unit_count, 1.0)
-        places = np.clip(np.exp2(np.floor(np.log2(per_unit))), facts.least_places, facts.most_places)
-        split = where(tiles < chip.unit_count, np.floor(shape.seen / facts.split_key) + 1.0, 1.0)
-        split = np.minimum(split, facts.most_splits)
+        room = np.clip(np.ceil(facts.places * chip.unit_count / tiles), 1.0, facts.places)
+        places = facts.places / np.exp2(np.floor(np.log2(room)))
+        wanted = np.floor(shape.seen * shape.head_dim / 128.0 / facts.split_key) + 1.0
+        split = np.minimum(wanted, np.ceil(chip.unit_count / tiles))
         keys = shape.seen / split * places
         passes = np.ceil(keys * shape.key_byte / facts.pass_byte)
         cycle = fitted.vector_cycle + fitted.ramp_cycle * np.minimum(keys / facts.ramp_key, 1.0)
         cycle += (passes - 1.0) * facts.pass_byte / fitted.feed_byte_per_clock
         cycle += fitted.window_cycle * (shape.window < shape.key)
-        waves = rounded_waves(tiles * split / (chip.unit_count * places))
+        waves = tiles * split / (chip.unit_count * places)
         none = np.zeros(tiles.shape)
-        return _Pass(waves * cycle / chip.clock_hz, split, none, none)
+        return _Pass(waves, cycle / chip.clock_hz, split, none, none)
 
 
 class _Shape(NamedTuple):
@@ -280,6 +289,16 @@ class _Shape(NamedTuple):
     def key_byte(self) -> Array:
         """Bytes of one key and its value."""
         return 2.0 * self.head_dim * self.kv_byte
+
+
+def _wave_by_wave(walk: _Pass, memory_s: Array) -> Array:
+    """Seconds of waves one after another, each as long as its units and its share of `memory_s` take together."""
+    full = np.floor(walk.waves)
+    rest = walk.waves - full
+    lost = where(full > 0.0, WAVE_ROUNDING + (1.0 - WAVE_ROUNDING) * rest, 1.0) * (rest > 0.0)
+    share_s = memory_s / walk.waves
+    time_s: Array = full * power_norm(OVERLAP, walk.wave_s, share_s)
+    return time_s + power_norm(OVERLAP, lost * walk.wave_s, rest * share_s)
 
 
 def _either(condition: NDArray[np.bool_], left: _Pass, right: _Pass) -> _Pass:

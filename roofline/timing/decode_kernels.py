@@ -22,14 +22,16 @@ class Auxiliary(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
-    """A block of threads per query head. Blocks per unit double with the grid from `least_places` to `most_places`
-    (blocks get smaller); keys are split every `split_key` while a wave is not full; a pass takes `pass_byte` of keys.
+    """A block of threads per query head: TensorRT-LLM's masked multi-head attention.
+
+    `places` of the smallest blocks share a unit. With ⌈places x units / heads⌉ of 2 or 3 blocks are twice as large,
+    from 4 on four times. Keys are split every `split_key` (of head dimension 128), at most into ⌈units / heads⌉,
+    rounded up, so that the last blocks may need a second wave (getMaxNumSeqLenTile). A pass takes `pass_byte` of keys;
+    from `ramp_key` keys on all threads work.
     """
 
-    least_places: float
-    most_places: float = 4.0
+    places: float = 4.0
     split_key: float = 512.0
-    most_splits: float = 64.0
     pass_byte: float = 131072.0
     ramp_key: float = 64.0
 
@@ -38,12 +40,17 @@ class VectorKernel:
 class DecodeFacts:
     """How the kernels were compiled and when each is chosen.
 
-    `places`: grouped tiles that one unit holds at a time. `tile_head_dim_share`: share of `tile_cycle` that grows with
-    the head dimension. `feed_limited`: grouped tiles work through keys at `feed_byte_per_clock`, else as fast as memory
-    delivers them. `computes_apart`: the products and softmax of a block wait for its keys and take turns with each
-    other, instead of running beside the loads. `splits_whole_context`: splits are counted over the cache although a
-    window hides most of it. `combines_early`: the kernel that combines splits is launched while the main one ends, or
-    is part of it. `appends_itself`: the kernel also writes the new key and value, where that is in the op.
+    `places`: grouped tiles that one unit works on at a time. `row_multiple`: query heads of a group are padded to it
+    (rows of one warp's matrix instruction; 1: the padding is part of the tile's start). `tile_head_dim_share`: share of
+    `tile_cycle` that grows with the head dimension. `feed_limited`: grouped tiles work through keys at
+    `feed_byte_per_clock`, else as fast as memory delivers them. `computes_apart`: the products and softmax of a block
+    wait for its keys and take turns with each other, instead of running beside the loads. `splits_whole_context`:
+    splits are counted over the cache although a window hides most of it. `combines_early`: the kernel that combines
+    splits is launched while the main one ends, or is part of it. `appends_itself`: the grouped kernel also writes the
+    new key and value, where that is in the op; else a kernel before it does (the vector kernel always writes them
+    itself). `writes_in_passing`: writing more tokens takes no longer. `adds_in_passing`: nor does adding up more
+    splits, but for their bytes. `waves_apart`: tiles are equally long and start together, so that each wave takes its
+    own time and a last, partial one leaves memory idle.
     `vector`: the other kernel, used for a group of one, for more than `largest_group`, and while KV heads x sequences
     x whole `split.key` blocks x `vector_factor` stay below the number of units.
     """
@@ -51,12 +58,16 @@ class DecodeFacts:
     tiles: Tiles
     split: Splits
     places: float = 1.0
+    row_multiple: float = 1.0
     tile_head_dim_share: float = 0.5
     feed_limited: bool = True
     computes_apart: bool = False
     splits_whole_context: bool = False
     combines_early: bool = False
     appends_itself: bool = False
+    writes_in_passing: bool = False
+    adds_in_passing: bool = False
+    waves_apart: bool = False
     auxiliary: Auxiliary = Auxiliary.NONE
     vector: VectorKernel | None = None
     largest_group: float = 32.0
@@ -104,26 +115,31 @@ class DecodeKernel(Enum):
     TENSORRT_AMPERE = DecodeFacts(
         (Tile(_ANY, 128, 128),),
         Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
-        tile_head_dim_share=0.0,
+        row_multiple=16.0,
+        tile_head_dim_share=0.25,
         feed_limited=False,
         combines_early=True,
-        appends_itself=True,
-        vector=VectorKernel(1.0),
+        writes_in_passing=True,
+        adds_in_passing=True,
+        waves_apart=True,
+        vector=VectorKernel(),
     )
     TENSORRT_HOPPER = DecodeFacts(
         (Tile(_ANY, 128, 128),),
-        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
-        places=2.0,
-        tile_head_dim_share=0.0,
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0, few_parts=True),
+        row_multiple=16.0,
+        tile_head_dim_share=0.25,
         feed_limited=False,
         splits_whole_context=True,
         combines_early=True,
-        appends_itself=True,
-        vector=VectorKernel(2.0),
+        writes_in_passing=True,
+        adds_in_passing=True,
+        waves_apart=True,
+        vector=VectorKernel(),
     )
     TENSORRT_HOPPER_FP8 = DecodeFacts(
         (Tile(_ANY, 64, 128),),
-        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0),
+        Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0, few_parts=True),
         places=2.0,
         computes_apart=True,
         combines_early=True,

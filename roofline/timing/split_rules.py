@@ -22,6 +22,9 @@ CACHED_ROWS = 64
 
 _SPLITS = np.arange(1.0, MOST_SPLITS + 1.0)
 
+FEW_PARTS = 8.0
+"""TensorRT-LLM splits n parts of keys into √(8 n) at most (computeMultiBlockCount)."""
+
 SPREAD = 1.1
 """Head-room of the balanced rule over an even share of key blocks per unit."""
 
@@ -34,12 +37,15 @@ class SplitRule(StrEnum):
     BALANCED = "balanced"
     """FlashAttention-3 with prepared metadata: an even share of blocks per unit, at most `most` / sequences."""
     TARGET_WAVES = "target_waves"
-    """TensorRT-LLM: `waves` tiles per unit, at least `key` keys each."""
+    """TensorRT-LLM: `waves` tiles per unit, at least `key` keys each (computeMultiBlockCount,
+    https://github.com/NVIDIA/TensorRT-LLM, decoderXQAImplCommon.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """A rule and its numbers. `never_ungrouped`: no splits where every query head has its own keys."""
+    """A rule and its numbers. `never_ungrouped`: no splits where every query head has its own keys. `few_parts`: of n
+    parts of `key` keys at most √(8 n) are made, lest adding them up take longer (newer releases of TensorRT-LLM).
+    """
 
     rule: SplitRule
     key: float = 128.0
@@ -47,6 +53,7 @@ class Splits:
     most: float = 128.0
     least: float = 1.0
     never_ungrouped: bool = False
+    few_parts: bool = False
 
 
 def chosen_splits(
@@ -56,7 +63,10 @@ def chosen_splits(
     blocks = np.ceil(length / column)
     match splits.rule:
         case SplitRule.TARGET_WAVES:
-            chosen = np.minimum(np.floor(splits.waves * unit_count / tiles), np.floor(length / splits.key))
+            most = np.floor(length / splits.key)
+            if splits.few_parts:
+                most = np.minimum(most, np.rint(np.sqrt(FEW_PARTS * most)))
+            chosen = np.minimum(np.floor(splits.waves * unit_count / tiles), most)
             return np.maximum(chosen, 1.0)
         case SplitRule.BALANCED:
             share = np.maximum(np.ceil(SPREAD * tiles * blocks / unit_count), 1.0)
