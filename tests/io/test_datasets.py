@@ -208,6 +208,28 @@ def test_text_in_a_number_column_names_line_and_column(tmp_path: Path):
         read(vidur(tmp_path, "0.002,0.5,x,8,4096,11008,32000,True,16,1"))
 
 
+def all_reduces(folder: Path, lines: str) -> Path:
+    """Vidur's all_reduce.csv."""
+    file = folder / "data" / "profiling" / "network" / "a100_dgx" / "all_reduce.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        f"time_stats.all_reduce.median,num_workers,size,collective,devices_per_node,max_devices_per_node\n{lines}"
+    )
+    return folder
+
+
+def test_all_reduces_without_a_graph_take_what_the_fastest_takes(tmp_path: Path):
+    lines = "0.010,2,2048,all_reduce,2,8\n0.5,2,104857600,all_reduce,2,8\n"
+    assert one(read(all_reduces(tmp_path, lines))[0], family="all_reduce").loop.launch_floor_s == pytest.approx(10e-6)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("lines", ["", ",2,2048,all_reduce,2,8\n"])
+def test_all_reduces_without_a_time_are_refused(tmp_path: Path, lines: str):
+    with pytest.raises(RooflineError, match="no usable record"):
+        read(all_reduces(tmp_path, lines))
+
+
 def dense_table(folder: Path, lines: str) -> Path:
     """LLMServingSim's dense.csv of Llama-3.1-8B at TP 2."""
     file = folder / "perf" / "RTXPRO6000" / "meta-llama" / "Llama-3.1-8B" / "bf16" / "tp2" / "dense.csv"

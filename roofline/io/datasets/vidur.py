@@ -44,7 +44,7 @@ def read(source: Source) -> Result:
             continue
         family, dims = kernel
         measured_s = table.number(f"{_PREFIX}{column}{_SUFFIX}") * _MS
-        floor_s = float(np.nanmin(measured_s)) if column in _COLLECTIVES else 0.0
+        floor_s = float(np.fmin.reduce(measured_s, initial=np.inf)) if column in _COLLECTIVES else 0.0
         found = build(
             table,
             measured_s,
