@@ -230,7 +230,8 @@ class _Formula:
         cycle += fitted.window_cycle * row * column / MASK_AREA * hidden
         product = FLOP_PER_FMA * 2.0 * shape.head_dim / chip.flop_per_clock
         scores = blocks * column * facts.feed_limited
-        cycle += facts.computes_apart * scores * MATRIX_ROW * (product + softmax_cycle(chip))
+        rows = np.minimum(np.ceil(group / facts.product_multiple) * facts.product_multiple, MATRIX_ROW)
+        cycle += facts.computes_apart * scores * rows * (product + softmax_cycle(chip))
         cycle += facts.places * scores * shape.key_byte / fitted.feed_byte_per_clock
         waves = tiles * split / (chip.unit_count * facts.places)
         shown = fitted.writes_cache and not facts.writes_in_passing

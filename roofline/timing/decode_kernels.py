@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from .attention_common import Tile, Tiles
+from .attention_common import MATRIX_ROW, Tile, Tiles
 from .split_rules import SplitRule, Splits
 
 _ANY = float("inf")
@@ -41,7 +41,8 @@ class DecodeFacts:
     """How the kernels were compiled and when each is chosen.
 
     `places`: grouped tiles that one unit works on at a time. `row_multiple`: query heads of a group are padded to it
-    (rows of one warp's matrix instruction; 1: the padding is part of the tile's start). `tile_head_dim_share`: share of
+    (rows of one warp's matrix instruction; 1: the padding is part of the tile's start). `product_multiple`: to that
+    with `computes_apart` (8: heads are the columns of Hopper's instruction). `tile_head_dim_share`: share of
     `tile_cycle` that grows with the head dimension. `feed_limited`: grouped tiles work through keys at
     `feed_byte_per_clock`, else as fast as memory delivers them. `computes_apart`: the products and softmax of a block
     wait for its keys and take turns with each other, instead of running beside the loads. `splits_whole_context`:
@@ -59,6 +60,7 @@ class DecodeFacts:
     split: Splits
     places: float = 1.0
     row_multiple: float = 1.0
+    product_multiple: float = MATRIX_ROW
     tile_head_dim_share: float = 0.5
     feed_limited: bool = True
     computes_apart: bool = False
@@ -141,6 +143,8 @@ class DecodeKernel(Enum):
         (Tile(_ANY, 64, 128),),
         Splits(SplitRule.TARGET_WAVES, key=128.0, waves=8.0, few_parts=True),
         places=2.0,
+        row_multiple=8.0,
+        product_multiple=8.0,
         computes_apart=True,
         combines_early=True,
         appends_itself=True,
