@@ -7,12 +7,13 @@ import pytest
 
 from roofline.calibrate.candidates import candidates
 from roofline.io.profiles import load_device, load_target
-from roofline.io.records import Family, Precision, Records
+from roofline.io.records import DIMENSIONS, Family, Precision, Records
 from roofline.structs import Dtype
 from roofline.timing.calibration import Parameters
 from roofline.timing.chip import chip_of
 from roofline.timing.gemm import GemmParameters, gemm_time
 from roofline.timing.loop import BenchmarkLoop
+from roofline.timing.parameter import facts_of, value_of
 from roofline.timing.pointwise import PointwiseParameters
 from roofline.timing.systolic import SystolicGatherParameters
 from roofline.timing.tiles import TileLibrary
@@ -81,3 +82,26 @@ def test_one_row_more_costs_no_second_pass():
 
     assert ratio(TileLibrary.CUTLASS_FP8_HOPPER) > 1.6
     assert ratio(TileLibrary.ROCBLAS_CDNA2) < 1.35
+
+
+SINGLE_KERNELS = frozenset(Family) - {Family.LAYER, Family.MODEL, Family.SERVING}
+ON_PROCESSORS = {family for family in SINGLE_KERNELS if DIMENSIONS[family] == DIMENSIONS[Family.NORM]} | {
+    *(Family.GEMM, Family.MOE, Family.PREFILL_ATTENTION, Family.DECODE_ATTENTION)
+}
+
+
+@pytest.mark.parametrize(
+    ("device", "family"),
+    [("a100-sxm-80gb", family) for family in sorted(SINGLE_KERNELS)]
+    + [("epyc-9654", family) for family in sorted(ON_PROCESSORS)],
+)
+def test_a_fit_has_at_most_twelve_parameters_each_within_its_bounds(device: str, family: Family):
+    for precision in (BF16, FP8, INT4):
+        dims = {name: np.ones(1) for name in DIMENSIONS[family]}
+        options = candidates(replace(records(family, precision), dims=dims), load_device(device))
+        for option in options:
+            facts = facts_of(type(option.prior))
+            assert 0 < len(set(option.free)) == len(option.free) <= 12 and set(option.free) <= facts.keys()
+            for name in option.free:
+                assert facts[name].low <= value_of(option.prior, name) <= facts[name].high
+                assert facts[name].meaning and facts[name].unit and not np.isnan(facts[name].ideal)
