@@ -259,14 +259,17 @@ class _Formula:
     def vector(self, shape: "_Shape", facts: VectorKernel) -> _Pass:
         """One block of threads per query head."""
         chip, fitted = self.chip, self.parameters
+        size = shape.head_dim / 128.0
         tiles = shape.sequences * shape.heads
         room = np.clip(np.ceil(facts.places * chip.unit_count / tiles), 1.0, facts.places)
         places = facts.places / np.exp2(np.floor(np.log2(room)))
-        wanted = np.floor(shape.seen * shape.head_dim / 128.0 / facts.split_key) + 1.0
+        wanted = np.floor(shape.seen * size / facts.split_key) + 1.0
         split = np.minimum(wanted, np.ceil(chip.unit_count / tiles))
         keys = shape.seen / split * places
         passes = np.ceil(keys * shape.key_byte / facts.pass_byte)
-        cycle = fitted.vector_cycle + fitted.ramp_cycle * np.minimum(keys / facts.ramp_key, 1.0)
+        share = self.parameters.kernel.value.tile_head_dim_share
+        cycle = fitted.vector_cycle * (1.0 - share + share * size)
+        cycle += fitted.ramp_cycle * size * np.minimum(keys / facts.ramp_key, 1.0)
         cycle += (passes - 1.0) * facts.pass_byte / fitted.feed_byte_per_clock
         cycle += fitted.window_cycle * (shape.window < shape.key)
         waves = tiles * split / (chip.unit_count * places)

@@ -27,7 +27,7 @@ class VectorKernel:
     `places` of the smallest blocks share a unit. With ⌈places x units / heads⌉ of 2 or 3 blocks are twice as large,
     from 4 on four times. Keys are split every `split_key` (of head dimension 128), at most into ⌈units / heads⌉,
     rounded up, so that the last blocks may need a second wave (getMaxNumSeqLenTile). A pass takes `pass_byte` of keys;
-    from `ramp_key` keys on all threads work.
+    from `ramp_key` keys on all threads work, on as many bytes as a head's dimension asks for.
     """
 
     places: float = 4.0
@@ -43,7 +43,7 @@ class DecodeFacts:
     `places`: grouped tiles that one unit works on at a time. `row_multiple`: query heads of a group are padded to it
     (rows of one warp's matrix instruction; 1: the padding is part of the tile's start). `product_multiple`: to that
     with `computes_apart` (8: heads are the columns of Hopper's instruction). `tile_head_dim_share`: share of
-    `tile_cycle` that grows with the head dimension. `feed_limited`: grouped tiles work through keys at
+    `tile_cycle` (and `vector_cycle`) that grows with the head dimension. `feed_limited`: tiles work through keys at
     `feed_byte_per_clock`, else as fast as memory delivers them. `computes_apart`: the products and softmax of a block
     wait for its keys and take turns with each other, instead of running beside the loads. `splits_whole_context`:
     splits are counted over the cache although a window hides most of it. `combines_early`: the kernel that combines
