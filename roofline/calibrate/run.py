@@ -82,6 +82,7 @@ def calibrate_key(
         ratio = np.concatenate([ratio, ratio_of(further, device, found.parameters)])
         shapes += distinct_shapes(further)
     low, high = interval(ratio, shapes)
+    known = everything.take(np.sort(np.concatenate([parts.fitted, parts.spare, parts.unseen])))
     progress("fitting without the largest and without the smallest sizes")
     return Fitted(
         parameters=found.parameters,
@@ -95,7 +96,7 @@ def calibrate_key(
             date=date,
             fit_fraction=fit_fraction,
             seed=seed,
-            ranges=ranges_of(Rows((*fitted.groups, *handed_on))),
+            ranges=ranges_of(Rows((*known.groups, *handed_on))),
             beyond=outside_ranges(fitted, device, best, seed, below=False),
             below=outside_ranges(fitted, device, best, seed, below=True),
         ),

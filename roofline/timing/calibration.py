@@ -79,8 +79,9 @@ class Evidence:
     """What a fit rests on: where the rows are from, how many were fitted, judged and excluded, and the errors of the
     rows not fitted (fractions; see validate.statistics). `fit_fraction` and `seed` say which rows those are.
     `undetermined`: parameters the rows could not determine. `ranges`: smallest and largest value of each size among the
-    fitted rows. `beyond`: by size, between which multiples of the prediction COVERAGE of the rows with the largest
-    quarter of its values lay, when a fit had seen only the others; `below`: of those with the smallest quarter.
+    rows that were fitted or judged. `beyond`: by size, between which multiples of the prediction COVERAGE of the rows
+    with the largest quarter of its values lay, when a fit had seen only the others; `below`: of those with the smallest
+    quarter.
     """
 
     data: str

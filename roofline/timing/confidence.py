@@ -87,8 +87,7 @@ def confidence(sizes: Sizes, fitted: Fitted, otherwise: Band) -> Confidence:
     """How sure the times of kernels with these `sizes` are by one fit; elementwise.
 
     A size above or below the fitted range widens the band to what calibrate measured by leaving the largest or the
-    smallest values of that size out; a size that the rows did not vary enough to tell, to that of datasheet timing
-    (`otherwise`).
+    smallest values of that size out; a size that the rows did not vary enough to tell, to `otherwise`.
     """
     low, high = fitted.band.low, fitted.band.high
     outside: dict[str, NDArray[np.bool_]] = {}
@@ -113,19 +112,29 @@ def confidence_of(work: Work, calibration: Calibration) -> Confidence:
     fits = [fit_of(key, calibration) for key in keys_of(work)]
     if not any(fits):
         return Confidence(otherwise, {})
-    sizes = sizes_of(work)
+    sizes, unknown = sizes_of(work), _either_way(work, calibration)
     if len(fits) == 1 and fits[0]:
-        return confidence(sizes, fits[0], otherwise)
-    return _side_by_side([_of_column(sizes, i, fit, otherwise) for i, fit in enumerate(fits)])
+        return confidence(sizes, fits[0], unknown)
+    return _side_by_side([_of_column(sizes, i, fit, otherwise, unknown) for i, fit in enumerate(fits)])
 
 
-def _of_column(sizes: Sizes, column: int, fitted: Fitted | None, otherwise: Band) -> Confidence:
+def _either_way(work: Work, calibration: Calibration) -> Band:
+    """The band of a fit at sizes of which its rows tell nothing: as far off as bare datasheet times are, but to both
+    sides, since a fit may be as far too slow there as a datasheet is too fast.
+    """
+    family = family_of(work)
+    band = calibration.bands[family]
+    off = np.maximum(band.high * calibration.typical.get(family, 1.0), 1.0)
+    return Band(np.minimum(band.low, 1.0 / off), off, band.source)
+
+
+def _of_column(sizes: Sizes, column: int, fitted: Fitted | None, otherwise: Band, unknown: Band) -> Confidence:
     """That of one kernel of a group, of which each has a fit of its own or none; the kernels' axis goes."""
     if fitted is None:
         return Confidence(otherwise, {})
     arrays = {name: np.atleast_1d(size) for name, size in sizes.items()}
     own = {name: array[..., column if array.shape[-1] > 1 else 0] for name, array in arrays.items()}
-    return confidence(own, fitted, otherwise)
+    return confidence(own, fitted, unknown)
 
 
 def _side_by_side(parts: Sequence[Confidence]) -> Confidence:

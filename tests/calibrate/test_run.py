@@ -99,7 +99,8 @@ def test_how_a_calibration_was_made_is_part_of_its_evidence():
     seen = split([records], A100, fit_fraction=0.25, seed=7).fitted
     assert (known.fit_fraction, known.seed, known.fitted_rows) == (0.25, 7, seen.size)
     assert known.ranges["copies"] == (1.0, 1.0)
-    assert known.ranges["m"] == (records.dims["m"][seen].min(), records.dims["m"][seen].max())
+    # Rows that judge bound the sizes too: there the errors are known.
+    assert known.ranges["m"] == (records.dims["m"].min(), records.dims["m"].max())
 
 
 @pytest.mark.parametrize("below", [False, True])
