@@ -15,6 +15,9 @@ P = TypeVar("P")
 ERROR_SCALE = 0.05
 """The relative error beyond which a row counts linearly, not quadratically: a fit robust to outliers."""
 
+TOLERANCE, NEAR_TOLERANCE = 1e-8, 1e-4
+"""The fall of the sum of squares at which a fit stops; one that only tells how far off its kind is needs no digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fit(Generic[P]):
@@ -32,11 +35,13 @@ def fit(
     free: tuple[str, ...] | None = None,
     prior_weight: float = 0.02,
     underdetermined: bool = False,
+    near: P | None = None,
 ) -> Fit[P]:
     """The parameters that minimise the soft-L1 of log(predicted / measured) within their bounds.
 
     `prior` gives the starting point and the values of parameters that are not `free`; a weak pull towards it
     (`prior_weight` per unit of log distance, scaled by the number of rows) settles what the data leaves open.
+    `near`: start there instead, the fit to most of the same rows, and stop at NEAR_TOLERANCE.
     A parameter is undetermined when its standard error exceeds half of its value.
     Errors: RooflineError with fewer rows than free parameters, unless `underdetermined`: the pull settles the rest.
     """
@@ -51,7 +56,11 @@ def fit(
         )
     low = np.log([facts[name].low for name in names])
     high = np.log([facts[name].high for name in names])
-    start = np.clip(np.log([value_of(prior, name) for name in names]), low + 1e-9, high - 1e-9)
+
+    def point_of(parameters: P) -> Array:
+        return np.clip(np.log([value_of(parameters, name) for name in names]), low + 1e-9, high - 1e-9)
+
+    start = point_of(prior)
     log_measured = np.log(measured_s)
     pull = prior_weight * np.sqrt(measured_s.size)
 
@@ -63,7 +72,8 @@ def fit(
         robust = np.sign(error) * ERROR_SCALE * np.sqrt(2 * (np.sqrt(1 + (error / ERROR_SCALE) ** 2) - 1))
         return np.concatenate([robust, pull * ERROR_SCALE * (point - start)])
 
-    found = least_squares(residual, start, bounds=(low, high), x_scale=0.3, diff_step=1e-3)
+    begin, tolerance = (start, TOLERANCE) if near is None else (point_of(near), NEAR_TOLERANCE)
+    found = least_squares(residual, begin, bounds=(low, high), x_scale=0.3, diff_step=1e-3, ftol=tolerance)
     degrees = max(measured_s.size - len(names), 1)
     variance = float(np.sum(found.fun[: measured_s.size] ** 2)) / degrees
     information = found.jac[: measured_s.size].T @ found.jac[: measured_s.size]

@@ -29,9 +29,17 @@ BEYOND_ROWS = 900
 
 
 def fit_rows(
-    rows: Rows, device: Device, candidate: Candidate, *, weak: bool = False, underdetermined: bool = False
+    rows: Rows,
+    device: Device,
+    candidate: Candidate,
+    *,
+    weak: bool = False,
+    underdetermined: bool = False,
+    near: Parameters | None = None,
 ) -> Fit[Parameters]:
-    """A candidate fitted to rows. `weak`: rows are few, so that the prior counts more. Errors: as fit.fit."""
+    """A candidate fitted to rows. `weak`: rows are few, so that the prior counts more. `near`: see fit.fit. Errors: as
+    there.
+    """
 
     def predict(parameters: Parameters) -> Array:
         return rows.times(device, parameters)[0]
@@ -44,6 +52,7 @@ def fit_rows(
         free=candidate.free,
         prior_weight=weight,
         underdetermined=underdetermined,
+        near=near,
     )
 
 
@@ -57,15 +66,17 @@ def distinct_shapes(rows: Rows) -> int:
     return np.unique(shapes_of(rows.groups)).size
 
 
-def out_of_fold(rows: Rows, device: Device, candidate: Candidate) -> Array:
+def out_of_fold(rows: Rows, device: Device, candidate: Candidate, near: Parameters) -> Array:
     """Measured over predicted of each row, in any order, each by a fit to the other folds from the same prior: what the
-    band of few rows is made of, since a fit always looks better on its own rows. A shape is in one fold.
+    band of few rows is made of, since a fit always looks better on its own rows. A shape is in one fold. `near`: the
+    fit to all rows.
     """
     ratios, index = [], np.unique(shapes_of(rows.groups), return_inverse=True)[1]
     order = np.random.default_rng(0).permutation(int(index.max()) + 1)
     for fold in np.array_split(order, min(FOLDS, order.size)):
         left_out = np.isin(index, fold)
-        found = fit_rows(rows.take(np.flatnonzero(~left_out)), device, candidate, weak=True, underdetermined=True)
+        others = rows.take(np.flatnonzero(~left_out))
+        found = fit_rows(others, device, candidate, weak=True, underdetermined=True, near=near)
         ratios.append(ratio_of(rows.take(np.flatnonzero(left_out)), device, found.parameters))
     return np.concatenate(ratios)
 
@@ -92,11 +103,11 @@ def ranges_of(rows: Rows) -> dict[str, tuple[float, float]]:
 
 
 def outside_ranges(
-    rows: Rows, device: Device, candidate: Candidate, seed: int, *, below: bool
+    rows: Rows, device: Device, candidate: Candidate, near: Parameters, seed: int, *, below: bool
 ) -> dict[str, tuple[float, float]]:
     """By size, the interval of measured over predicted of the rows with the largest quarter of its values (`below`: the
-    smallest), predicted by a fit to the others: what extrapolation costs. Sizes with too few values or rows to tell are
-    left out.
+    smallest), predicted by a fit to the others: what extrapolation costs. `near`: the fit to all rows. Sizes with too
+    few values or rows to tell are left out.
     """
     size = rows.measured_s.size
     drawn = np.random.default_rng(seed).permutation(size)[:BEYOND_ROWS]
@@ -111,9 +122,9 @@ def outside_ranges(
         if far.sum() < LEAST_BEYOND:
             continue
         try:
-            near = fit_rows(few.take(np.flatnonzero(~far)), device, candidate)
+            inside = fit_rows(few.take(np.flatnonzero(~far)), device, candidate, near=near)
         except (RooflineError, ValueError, FloatingPointError):
             continue  # fewer rows than parameters
         outside = few.take(np.flatnonzero(far))
-        found[name] = interval(ratio_of(outside, device, near.parameters), distinct_shapes(outside))
+        found[name] = interval(ratio_of(outside, device, inside.parameters), distinct_shapes(outside))
     return found

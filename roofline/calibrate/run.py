@@ -74,7 +74,7 @@ def calibrate_key(
         ratio = ratio_of(telling, device, found.parameters)
     else:
         telling = fitted
-        ratio = out_of_fold(fitted, device, best)
+        ratio = out_of_fold(fitted, device, best, found.parameters)
     shapes = distinct_shapes(telling)
     if handed_on:
         counted = split(handed_on, device, fit_fraction=fit_fraction, seed=seed).fitted
@@ -97,8 +97,8 @@ def calibrate_key(
             fit_fraction=fit_fraction,
             seed=seed,
             ranges=ranges_of(Rows((*known.groups, *handed_on))),
-            beyond=outside_ranges(fitted, device, best, seed, below=False),
-            below=outside_ranges(fitted, device, best, seed, below=True),
+            beyond=outside_ranges(fitted, device, best, found.parameters, seed, below=False),
+            below=outside_ranges(fitted, device, best, found.parameters, seed, below=True),
         ),
     )
 

@@ -19,7 +19,9 @@ from .timer import Budget, Clock, Samples, time_call
 from .weights import Source, layer_weights, make_cache
 
 DRAM_FACTOR = 2.0
-"""Operands count as cold when their copies together are this many times the last-level cache."""
+"""Operands count as cold when their copies, and what else is read before their turn comes again, are together this many
+times the last-level cache.
+"""
 
 MOST_COPIES = 512
 """Copies of operands that take turns at most: small operands then stay in a nearer cache, and the record says so."""
@@ -153,11 +155,11 @@ def record_shape(executed: Executed, case: Case) -> tuple[Family, dict[str, floa
             }
 
 
-def _copies(byte: float, settings: Settings) -> tuple[int, float | None]:
+def _copies(byte: float, settings: Settings, clock: Clock) -> tuple[int, float | None]:
     """How many copies of `byte` bytes take turns, and what the record says of it: None where they come from DRAM."""
     if not (settings.cold and byte):
         return 1, 1.0
-    wanted = ceil(DRAM_FACTOR * settings.cache_byte / byte)
+    wanted = ceil(DRAM_FACTOR * settings.cache_byte / (byte + clock.between_byte))
     copies = min(wanted, MOST_COPIES)
     return copies, None if copies == wanted else float(copies)
 
@@ -171,7 +173,7 @@ def repeated(
     """
     operands, operation = executed.operands, executed.operation
     large = (*operands.weights, *operands.cache, *operands.slots)
-    copies, recorded = _copies(sum(tensor.nbytes for tensor in large), settings)
+    copies, recorded = _copies(sum(tensor.nbytes for tensor in large), settings, settings.clock)
 
     def copy(tensors: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(library.copy(tensor) for tensor in tensors)
@@ -229,7 +231,7 @@ def measure_layer(case: Case, library: Library, settings: Settings) -> Measureme
 
     first = layer()
     byte = sum(tensor.nbytes for tensors in first.weights.values() for tensor in tensors)
-    copies, recorded = _copies(byte, settings)
+    copies, recorded = _copies(byte, settings, settings.whole_clock)
     layers = [first, *(layer() for _ in range(copies - 1))]
     x, tape = library.tensor(source.values(case.shape.token, int(case.model.hidden))), Runner(library)
 

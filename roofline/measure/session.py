@@ -1,10 +1,10 @@
 """One run of measurements: sets the machine up, keeps what was measured when interrupted, and tells its progress."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,76 +13,31 @@ from ..io.datasets.own import SCHEMA, Measurement, RecordFile
 from ..model import Model
 from ..structs import Dtype
 from ..workload import AttentionKind, Precision
-from . import rounds
-from .campaign import Case, Settings, measure_case, measure_layer, measure_model
-from .cases import doubled, random_cases
+from .campaign import DRAM_FACTOR, Case, Settings, measure_case, measure_layer, measure_model
+from .draw import ROUNDS, drawn_visits
 from .environment import bind, caches, cores, environment, last_level_byte
 from .host_profile import Machine, Measured
-from .library import Library
+from .library import Library, Reduction
 from .machine import sizes, this_cpu, this_gpu
 from .microbench import Bench, Rate, rates
 from .numpy_executor import NumpyLibrary
-from .rounds import Progress, Stop, Visit, joined, silent
+from .rounds import Progress, Visit, joined, silent
 from .shots import (
     ACCELERATOR,
     FAMILIES,
     PROCESSOR,
-    PRODUCT_STEP,
-    Wide,
     draw_shots,
-    draw_wide,
     measure_shots,
-    measure_wide,
 )
 from .steps import Form, StepShape
-from .timer import QUICK, Budget, Clock, EventClock, SweptClock, WallClock, visit
+from .timer import QUICK, Budget, Clock, EventClock, SweptClock, WallClock, time_call, visit
 from .torch_executor import TorchLibrary, require_torch
 
 LIBRARIES = ("numpy", "torch")
 DEVICES = ("cpu", "cuda")
 FORMATS = (Dtype.FP32, Dtype.BF16, Dtype.FP16)
-SINGLE_STEPS = frozenset(
-    {
-        "attention",
-        "attention_scores",
-        "scale_mask",
-        "softmax",
-        "attention_values",
-        "head_concat",
-        "rope",
-        "kv_append",
-        "activation",
-        "experts_activation",
-        "experts_sum",
-        "route_topk",
-        "experts",
-        "experts_gate_up",
-        "experts_up",
-        "experts_down",
-    }
-)
-"""Steps that a layer has only one of: their families need more layers than products and norms do."""
-
-AGAIN = 5
-"""Every fifth case is measured twice, in all rounds: the machine's noise."""
-
-ROUNDS = 2
-"""Drawn shapes are visited this often, all of them before the next round (see rounds)."""
-
-PACE_ORDER, PACE_TIMES = 256, 3
-"""The reference product that tells a slow machine: the fastest of so many of this order, all threads together."""
-
-DRAW, QUICK_DRAW = (48, 2048, 1024), (11, 1024, 256)
-"""How many layers are drawn, and their largest hidden size and prompt."""
-
-MORE = 2
-"""How many times as many layers are drawn for the steps that a layer has only one of."""
-
-WIDE, QUICK_WIDE = 24, 4
-"""How many weights of wide layers are drawn."""
-
-LEAST_VOCABULARY = 64.0
-"""Of layers of which only inner steps are measured."""
+SWEPT_SHARE = 0.5
+"""Share of the last cache that is read between two executions. Small kernels then take as long as they do in GPT-2."""
 
 SWEEP_WIDTH = 1024
 """Row length of the matrix that sweeps the caches."""
@@ -168,7 +123,7 @@ def measure_steps(request: Request, model: Model | None = None, tell: Progress =
 
     def visits(library: Library, settings: Settings) -> Iterable[Visit]:
         if model is None:
-            return _drawn(library, settings, forms, request, tell)
+            return drawn_visits(library, settings, forms, request.quick, request.seed, tell)
         measured = _of_model(model, library, settings, forms, request.quick, tell)
         return (Visit(number, record) for number, record in enumerate(measured))
 
@@ -212,7 +167,7 @@ def _settings(request: Request, chosen: Target, precision: Precision, times: int
     """Steps of a cold loop on a CPU are executed one by one, each behind a sweep of the caches."""
     budget, clock = _budget(request), chosen.clock
     if request.cold and isinstance(clock, WallClock):
-        budget, clock = visit(budget, times), SweptClock(sweep(chosen.library))
+        budget, clock = visit(budget, times), swept_clock(chosen.library)
     return Settings(
         budget=budget,
         clock=clock,
@@ -225,13 +180,29 @@ def _settings(request: Request, chosen: Target, precision: Precision, times: int
     )
 
 
-def sweep(library: Library) -> Callable[[], object]:
-    """A product with one row that reads twice what the caches before the last one hold, all cores together."""
+def swept_clock(library: Library) -> SweptClock:
+    """A clock that reads a matrix between executions, by whichever is faster of a product with one row and sums of its
+    rows. It is a part of the last cache, as large as weights of a layer, so that a kernel finds its code and what is
+    nearer gone, but not what the kernel before it wrote; and at least twice what the nearer caches hold. As many take
+    turns as are DRAM_FACTOR last caches.
+    """
     near = max((level.byte for level in caches()[:-1]), default=2.0**20)
-    rows = ceil(2.0 * near * len(cores()) / library.stream_byte / SWEEP_WIDTH)
-    matrix = library.tensor(np.ones((rows, SWEEP_WIDTH), np.float32))
+    byte = max(SWEPT_SHARE * last_level_byte(), 2.0 * near * len(cores()))
+    rows = ceil(byte / library.stream_byte / SWEEP_WIDTH)
     row = library.tensor(np.ones((1, SWEEP_WIDTH), np.float32))
-    return lambda: library.linear(row, matrix)
+    matrices = [
+        library.tensor(np.ones((rows, SWEEP_WIDTH), np.float32))
+        for _ in range(ceil(DRAM_FACTOR * last_level_byte() / byte))
+    ]
+    clocks = [
+        SweptClock(tuple(partial(read, matrix) for matrix in matrices), byte)
+        for read in (partial(library.linear, row), partial(library.reduce, Reduction.SUM))
+    ]
+
+    def fast_s(clock: SweptClock) -> float:
+        return time_call(lambda turn: clock.sweeps[turn % len(matrices)](), QUICK, WallClock()).fast_s
+
+    return min(clocks, key=fast_s)
 
 
 FORMS = {
@@ -254,54 +225,6 @@ def _cache_byte(chosen: Target) -> float:
     if isinstance(chosen.library, TorchLibrary) and chosen.library.device == "cuda":
         return max(this_gpu(chosen.library.torch).level_byte.values())
     return last_level_byte()
-
-
-def _drawn(
-    library: Library, settings: Settings, forms: Sequence[Form], request: Request, tell: Progress
-) -> Iterator[Visit]:
-    """Steps of drawn layers and of some of them doubled, each shape once a round; of twice as many more layers
-    those that a layer has only one of; every fifth layer again; and products of wide layers, one weight in memory at a
-    time.
-    """
-    count, hidden, token = QUICK_DRAW if request.quick else DRAW
-    cases = list(random_cases(count, hidden, token, forms, request.seed))
-    cases += list(doubled(cases[::2]))
-    more = [
-        replace(case, form=form, model=replace(case.model, vocabulary=LEAST_VOCABULARY))
-        for case in random_cases(MORE * count, hidden, token, forms, (request.seed, 1), mixtures=2)
-        for form in forms
-    ]
-    few = replace(settings, steps=SINGLE_STEPS if settings.steps is None else settings.steps & SINGLE_STEPS)
-    again = cases[::AGAIN]
-    wanted_wide = settings.steps is None or PRODUCT_STEP in settings.steps
-    wide = draw_wide(QUICK_WIDE if request.quick else WIDE, request.seed) if wanted_wide else ()
-    stops = [
-        Stop(
-            f"{case.model.name}, {case.shape.token} tokens", partial(measure_case, case, library, wanted), group=number
-        )
-        for number, wanted, group in ((0, settings, cases), (0, few, more), (1, settings, again))
-        for case in group
-    ]
-    stops += [Stop(f"a weight of {each.n} x {each.k}", partial(_wide, each, library, settings), 2) for each in wide]
-    yield from rounds.visits(stops, ROUNDS, _pace(library, settings), tell)
-
-
-def _wide(wide: Wide, library: Library, settings: Settings, seen: set[Any]) -> Iterator[Measurement]:
-    """measure_wide: drawn weights are all different."""
-    return measure_wide(wide, library, settings)
-
-
-def _pace(library: Library, settings: Settings) -> Callable[[], float]:
-    """Seconds of a product of two matrices that stay in the caches, the fastest of some; 0 where no CPU computes."""
-    if not isinstance(settings.clock, WallClock):
-        return lambda: 0.0
-    square = library.tensor(np.ones((PACE_ORDER, PACE_ORDER), np.float32))
-
-    def pace() -> float:
-        turns = WallClock().turns(lambda _: library.linear(square, square), 1)
-        return min(next(turns) for _ in range(PACE_TIMES))
-
-    return pace
 
 
 def _of_model(

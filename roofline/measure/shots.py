@@ -48,8 +48,8 @@ class Shot:
     dims: dict[str, float]
 
 
-def draw_shots(count: int, largest: Largest, seed: int) -> tuple[Shot, ...]:
-    """`count` shapes, drawn log-uniformly; equal for an equal seed."""
+def draw_shots(count: int, largest: Largest, seed: int, families: tuple[Family, ...] = FAMILIES) -> tuple[Shot, ...]:
+    """`count` shapes of the `families` in turn, drawn log-uniformly; equal for an equal seed."""
     draw = np.random.default_rng(seed)
 
     def size(low: float, high: float) -> float:
@@ -79,7 +79,7 @@ def draw_shots(count: int, largest: Largest, seed: int) -> tuple[Shot, ...]:
                 sequences = size(1, largest.sequences)
                 return Shot(family, attention(sequences, 1.0, size(16, largest.cached / sequences)))
 
-    return tuple(shot(FAMILIES[number % len(FAMILIES)]) for number in range(count))
+    return tuple(shot(families[number % len(families)]) for number in range(count))
 
 
 PRODUCT_STEP = "o_proj"
@@ -90,8 +90,8 @@ WIDE_HIDDEN, WIDE_MLP, WIDE_VOCABULARY = (2048, 4096), (2.5, 4.0), (32768, 57344
 layers: a weight is below 1 GB in fp32.
 """
 
-WIDE_SEQUENCES, WIDE_PROMPT = (2, 8), (16, 64)
-"""Sequences of a decode step besides one, and tokens of a prompt."""
+WIDE_FEW, WIDE_SEQUENCES, WIDE_PROMPT = (2, 3), (4, 8), (16, 64)
+"""Sequences of decode steps besides one (MKL multiplies up to three rows one by one), and tokens of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ class Wide:
 
 
 def draw_wide(count: int, seed: int) -> tuple[Wide, ...]:
-    """`count` weights of wide layers, each with the rows of one sequence, of a few, and of a prompt (a vocabulary,
-    multiplied once a sequence, has none). MLP, vocabulary and projections of attention in turn.
+    """`count` weights of wide layers, each with the rows of one sequence, of a few, of more, and of a prompt (a
+    vocabulary, multiplied once a sequence, has none). MLP, vocabulary and projections of attention in turn.
     """
     draw = np.random.default_rng((seed, 2))
 
@@ -115,7 +115,7 @@ def draw_wide(count: int, seed: int) -> tuple[Wide, ...]:
     def weight(number: int) -> Wide:
         hidden = size(*WIDE_HIDDEN, 128)
         width, vocabulary = size(WIDE_MLP[0] * hidden, WIDE_MLP[1] * hidden, 128), size(*WIDE_VOCABULARY)
-        decode, prompt = (1, size(*WIDE_SEQUENCES)), (size(*WIDE_PROMPT),)
+        decode, prompt = (1, size(*WIDE_FEW), size(*WIDE_SEQUENCES)), (size(*WIDE_PROMPT),)
         return (
             Wide(2 * width, hidden, decode + prompt),
             Wide(vocabulary, hidden, decode),

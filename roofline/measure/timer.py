@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -52,8 +53,8 @@ class Budget:
     patience: float = 8.0
 
 
-QUICK = Budget(warm_up_s=0.005, least_sample=6, most_sample=60, least_s=0.02, most_s=0.25, patience=2.0)
-"""For a first look: a quarter of a second per record at most, unless one execution takes longer."""
+QUICK = Budget(warm_up_s=0.002, least_sample=6, most_sample=30, least_s=0.02, most_s=0.15, patience=2.0)
+"""For a first look: 0.15 s per record at most, unless one execution takes longer."""
 
 
 def visit(budget: Budget, rounds: int) -> Budget:
@@ -72,6 +73,10 @@ def visit(budget: Budget, rounds: int) -> Budget:
 class Clock(Protocol):
     """Measures turns of executions on one kind of device."""
 
+    @property
+    def between_byte(self) -> float:
+        """Bytes that are read between two executions."""
+
     def waited_s(self) -> float:
         """Seconds that threads of this process have waited for a CPU so far, together."""
 
@@ -87,6 +92,11 @@ class Clock(Protocol):
 
 class WallClock:
     """Wall time of the host: for libraries that return when the work is done."""
+
+    @property
+    def between_byte(self) -> float:
+        """0: nothing."""
+        return 0.0
 
     def waited_s(self) -> float:
         """As Linux's scheduler statistics tell; 0 elsewhere. Threads that other machines delay are not seen."""
@@ -117,20 +127,29 @@ class WallClock:
 
 @dataclass(frozen=True, slots=True)
 class SweptClock(WallClock):
-    """Wall time of single executions, with `sweep` executed before each of them, untimed: as in a model, where other
-    kernels have just used the caches and the core's memory of code. A loop of one small kernel alone is 2 to 5 times
-    faster than the same kernel between two products.
+    """Wall time of single executions, with one of `sweeps` executed before each of them, untimed, in turn: as in a
+    model, where other kernels have just used the caches and the core's memory of code. A loop of one small kernel alone
+    is 2 to 5 times faster than the same kernel between two products. Each sweep reads other `sweep_byte`.
     """
 
-    sweep: Callable[[], Any]
+    sweeps: tuple[Callable[[], Any], ...]
+    sweep_byte: float
+
+    @property
+    def between_byte(self) -> float:
+        """What a sweep reads."""
+        return self.sweep_byte
 
     def turns(self, call: Call, inner: int) -> Iterator[float]:
-        """Every turn executes the next `inner` copies."""
+        """Every turn executes the next `inner` copies. What was touched before is swept away first."""
+        for sweep in self.sweeps:
+            sweep()
+        sweeps = cycle(self.sweeps)
         done = 0
         while True:
             elapsed = 0.0
             for index in range(done, done + inner):
-                self.sweep()
+                next(sweeps)()
                 start = perf_counter()
                 call(index)
                 elapsed += perf_counter() - start
@@ -148,6 +167,11 @@ class EventClock:
 
     device: Any
     captured: bool = True
+
+    @property
+    def between_byte(self) -> float:
+        """0: nothing."""
+        return 0.0
 
     def waited_s(self) -> float:
         """0: the device does not wait for the host's CPUs."""

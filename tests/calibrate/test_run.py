@@ -111,7 +111,7 @@ def test_what_extrapolation_costs_is_measured_by_leaving_one_end_of_the_sizes_ou
     slow = k <= 128.0 * 32 if below else k > 128.0 * 96
     rows = Rows((replace(rows, measured_s=np.where(slow, 1.5, 1.0) * rows.measured_s),))
     candidate = Candidate(TRUE, ("launch_s", "matrix_fraction", "dram_fraction"))
-    found, other = (outside_ranges(rows, A100, candidate, 0, below=end) for end in (below, not below))
+    found, other = (outside_ranges(rows, A100, candidate, TRUE, 0, below=end) for end in (below, not below))
     assert 1.3 < found["k"][0] < found["k"][1] == pytest.approx(1.5, rel=0.06)
     assert other["k"][1] < 1.3
     assert "copies" not in found  # one value tells nothing
@@ -124,7 +124,7 @@ def test_the_band_of_hardly_more_rows_than_parameters_is_not_that_of_the_fits_ow
         rows, others = Rows((gemms(size=7, noise=0.1, seed=seed),)), Rows((gemms(size=100, noise=0.1, seed=9 + seed),))
         found = fit_rows(rows, A100, option).parameters
         inside = interval(ratio_of(rows, A100, found), 7)
-        honest = interval(out_of_fold(rows, A100, option), 7)
+        honest = interval(out_of_fold(rows, A100, option, found), 7)
         ratio = ratio_of(others, A100, found)
         for shares, (low, high) in ((own, inside), (coverage, honest)):
             shares.append(np.mean((low <= ratio) & (ratio <= high)))

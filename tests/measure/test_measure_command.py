@@ -9,7 +9,7 @@ import pytest
 from roofline.cli.app import run
 from roofline.errors import RooflineError
 from roofline.io.datasets.own import load
-from roofline.measure import session
+from roofline.measure import draw, session
 from roofline.measure.environment import cores, use_blas_threads
 from roofline.measure.session import Request
 
@@ -78,7 +78,7 @@ def test_whole_models_are_measured(tmp_path):
 
 
 def test_ctrl_c_writes_what_was_measured(tmp_path, monkeypatch, capsys):
-    real = session.measure_case
+    real = draw.measure_case
 
     def stopped(*arguments):
         for number, record in enumerate(real(*arguments)):
@@ -86,7 +86,7 @@ def test_ctrl_c_writes_what_was_measured(tmp_path, monkeypatch, capsys):
                 raise KeyboardInterrupt
             yield record
 
-    monkeypatch.setattr(session, "measure_case", stopped)
+    monkeypatch.setattr(draw, "measure_case", stopped)
     path = tmp_path / "records.json"
     assert run(["measure", "steps", "--quick", "-o", str(path)]) == 130
     assert json.loads(path.read_text())["interrupted"] is True
@@ -145,6 +145,6 @@ def test_without_torch_numpy_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert run(["measure", "steps", "--library", "torch", "-o", str(tmp_path / "r.json")]) == 2
     assert "torch is not installed here. Accepted without it: numpy" in capsys.readouterr().err
-    monkeypatch.setattr(session, "QUICK_DRAW", (2, 256, 32))
+    monkeypatch.setattr(draw, "QUICK_DRAW", (2, 256, 32))
     chosen = Request(quick=True, steps=frozenset({"mlp_residual"}))
     assert session.measure_steps(chosen).records

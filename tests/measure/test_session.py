@@ -15,7 +15,7 @@ from roofline.io.datasets.source import Source
 from roofline.io.profile_lint import lint_profile
 from roofline.io.profiles import load_device, load_profile
 from roofline.io.records import DIMENSIONS, FAMILY_OF_STEP, Family
-from roofline.measure import environment, rounds, session
+from roofline.measure import draw, environment, rounds, session
 from roofline.measure.campaign import (
     Case,
     Settings,
@@ -33,7 +33,7 @@ from roofline.measure.microbench import Bench, Rate, Sizes, rates
 from roofline.measure.numpy_executor import NumpyLibrary
 from roofline.measure.rounds import Stop, Visit, joined
 from roofline.measure.steps import Form, StepShape
-from roofline.measure.timer import Budget, Samples, WallClock
+from roofline.measure.timer import Budget, Samples, SweptClock, WallClock
 from roofline.model import LatentAttention
 from roofline.structs import Dtype
 from roofline.transformer import LatentForm
@@ -96,6 +96,9 @@ def test_cold_operands_take_turns_until_they_exceed_the_cache():
     _, copies, recorded = repeated(norm, NumpyLibrary(), replace(WARM, cold=True))
     assert (copies, recorded) == (512, 512.0)  # 512 bytes each: the record says that they fit
     assert repeated(step, NumpyLibrary(), WARM)[1:] == (1, 1.0)
+    # 192 KiB are read between two executions: 8 of 64 + 192 KiB are twice 1 MB (7.6), and of 0.5 + 192 KiB 11 (10.1)
+    swept = replace(WARM, cold=True, clock=SweptClock((lambda: None,), 3.0 * 2.0**16))
+    assert [repeated(each, NumpyLibrary(), swept)[1:] for each in (step, norm)] == [(8, None), (11, None)]
 
 
 def test_a_shape_is_measured_once_and_steps_can_be_chosen():
@@ -206,12 +209,12 @@ def test_what_only_a_slow_machine_was_seen_at_is_visited_again(monkeypatch):
 def test_drawn_shapes_are_visited_in_rounds(monkeypatch):
     """Every visit of a shape gives one sample here: as many samples as rounds, none twice in one round."""
     monkeypatch.setattr(session, "bind", lambda *_: None)
-    monkeypatch.setattr(session, "_pace", lambda *_: lambda: 1.0)
-    monkeypatch.setattr(session, "QUICK_DRAW", (6, 256, 32))
+    monkeypatch.setattr(draw, "_pace", lambda *_: lambda: 1.0)
+    monkeypatch.setattr(draw, "QUICK_DRAW", (6, 256, 32))
     chosen = session.Request(quick=True, samples=1, steps=frozenset({"mlp_residual"}), seed=3)
     file = session.measure_steps(chosen)
     assert file.seed == 3
-    assert {len(record.samples_s) for record in file.records} == {session.ROUNDS}
+    assert {len(record.samples_s) for record in file.records} == {draw.ROUNDS}
     shapes = [tuple(record.dims.values()) for record in file.records]
     assert 0 < len(shapes) - len(set(shapes)) <= len(shapes) // 3  # those measured again for the noise
 
@@ -223,7 +226,7 @@ def test_interruption_keeps_what_was_measured(monkeypatch):
                 raise KeyboardInterrupt
             yield record
 
-    monkeypatch.setattr(session, "measure_case", stopped)
+    monkeypatch.setattr(draw, "measure_case", stopped)
     monkeypatch.setattr(session, "bind", lambda *_: None)
     file = session.measure_steps(session.Request(quick=True))
     assert file.interrupted

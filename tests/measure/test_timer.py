@@ -175,7 +175,9 @@ def test_the_scheduler_tells_how_long_this_process_waited():
 
 
 def test_a_sweep_comes_before_every_execution_and_is_not_timed(monkeypatch):
-    """A clock that a sweep moves by 100 s and a call by 1 s: turns of three executions take 3 s."""
+    """A clock that a sweep moves by 100 s and a call by 1 s: turns of three executions take 3 s. Sweeps take turns, and
+    all of them come first.
+    """
     now, told = [0.0], []
 
     def moved(what, seconds):
@@ -183,9 +185,12 @@ def test_a_sweep_comes_before_every_execution_and_is_not_timed(monkeypatch):
         now[0] += seconds
 
     monkeypatch.setattr(timer, "perf_counter", lambda: now[0])
-    turns = SweptClock(lambda: moved("sweep", 100.0)).turns(lambda index: moved(index, 1.0), 3)
+    sweeps = tuple(lambda name=name: moved(name, 100.0) for name in "ab")
+    clock = SweptClock(sweeps, 16e6)
+    turns = clock.turns(lambda index: moved(index, 1.0), 3)
+    assert clock.between_byte == 16e6
     assert [next(turns), next(turns)] == [3.0, 3.0]
-    assert told == ["sweep", 0, "sweep", 1, "sweep", 2, "sweep", 3, "sweep", 4, "sweep", 5]
+    assert told == ["a", "b", "a", 0, "b", 1, "a", 2, "b", 3, "a", 4, "b", 5]
 
 
 def test_a_visit_is_its_part_of_the_budget():
