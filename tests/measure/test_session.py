@@ -364,3 +364,15 @@ def test_all_steps_of_the_families_are_in_the_predictors_words():
                 for template in plan(each, Parallelism(), FP32, kind, form).templates:
                     planned |= {name.removesuffix("_sliding") for name in template.names}
     assert set(FAMILY_OF_STEP) <= planned
+
+
+def test_sweeps_take_turns_until_they_exceed_the_last_cache(monkeypatch):
+    """Half of 4 MiB, which is twice the 1 MiB before it of the one core, four times in turn: 8 MiB."""
+    monkeypatch.setattr(session, "last_level_byte", lambda: 2.0**22)
+    monkeypatch.setattr(session, "caches", lambda: ())
+    monkeypatch.setattr(session, "cores", lambda: (0,))
+    clock = session.swept_clock(NumpyLibrary())
+    matrices = [sweep.args[-1] for sweep in clock.sweeps]
+    assert {matrix.nbytes for matrix in matrices} == {2**21} == {int(clock.between_byte)}
+    assert len({NumpyLibrary().address(matrix) for matrix in matrices}) == len(matrices) == 4
+    assert all(np.size(sweep()) for sweep in clock.sweeps)

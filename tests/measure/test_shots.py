@@ -150,3 +150,9 @@ def test_every_row_count_of_a_wide_weight_is_a_record():
     found = list(measure_wide(Wide(96, 64, (1, 3)), NumpyLibrary(), WARM))
     assert [record.dims for record in found] == [{"m": m, "n": 96.0, "k": 64.0, "copies": 1.0} for m in (1.0, 3.0)]
     assert all(record.family == "gemm" and record.samples_s for record in found)
+
+
+def test_shots_of_chosen_families():
+    shots = draw_shots(5, PROCESSOR, 3, (Family.DECODE_ATTENTION,))
+    assert [(shot.family, shot.dims["new_token"]) for shot in shots] == [(Family.DECODE_ATTENTION, 1.0)] * 5
+    assert len({tuple(shot.dims.values()) for shot in shots}) == 5
