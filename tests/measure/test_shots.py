@@ -141,8 +141,8 @@ def test_wide_weights_fit_in_memory_one_by_one_and_vocabularies_meet_no_prompt()
     assert max(4.0 * weight.n * weight.k for weight in drawn) < 1e9
     assert max(weight.k for weight in drawn) > 10_000 and max(weight.n for weight in drawn) > 40_000
     for number, weight in enumerate(drawn):
-        single, few, *prompt = weight.rows
-        assert single == 1 and 2 <= few <= 8
+        single, few, more, *prompt = weight.rows
+        assert single == 1 < few <= 3 < more <= 8  # up to three rows are multiplied one by one by some libraries
         assert len(prompt) == (0 if number % 4 == 1 else 1)
 
 
