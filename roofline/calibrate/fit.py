@@ -15,9 +15,6 @@ P = TypeVar("P")
 ERROR_SCALE = 0.05
 """The relative error beyond which a row counts linearly, not quadratically: a fit robust to outliers."""
 
-TOLERANCE, NEAR_TOLERANCE = 1e-8, 1e-4
-"""The fall of the sum of squares at which a fit stops; one that only tells how far off its kind is needs no digits."""
-
 
 @dataclass(frozen=True, slots=True)
 class Fit(Generic[P]):
@@ -41,7 +38,8 @@ def fit(
 
     `prior` gives the starting point and the values of parameters that are not `free`; a weak pull towards it
     (`prior_weight` per unit of log distance, scaled by the number of rows) settles what the data leaves open.
-    `near`: start there instead, the fit to most of the same rows, and stop at NEAR_TOLERANCE.
+    `near`: start there instead, the fit to most of the same rows. It must not stop sooner for that: what is left
+    open would keep what those rows said, and a fit that tells how far off its kind is would look too good.
     A parameter is undetermined when its standard error exceeds half of its value.
     Errors: RooflineError with fewer rows than free parameters, unless `underdetermined`: the pull settles the rest.
     """
@@ -72,8 +70,8 @@ def fit(
         robust = np.sign(error) * ERROR_SCALE * np.sqrt(2 * (np.sqrt(1 + (error / ERROR_SCALE) ** 2) - 1))
         return np.concatenate([robust, pull * ERROR_SCALE * (point - start)])
 
-    begin, tolerance = (start, TOLERANCE) if near is None else (point_of(near), NEAR_TOLERANCE)
-    found = least_squares(residual, begin, bounds=(low, high), x_scale=0.3, diff_step=1e-3, ftol=tolerance)
+    begin = start if near is None else point_of(near)
+    found = least_squares(residual, begin, bounds=(low, high), x_scale=0.3, diff_step=1e-3)
     degrees = max(measured_s.size - len(names), 1)
     variance = float(np.sum(found.fun[: measured_s.size] ** 2)) / degrees
     information = found.jac[: measured_s.size].T @ found.jac[: measured_s.size]
