@@ -143,7 +143,7 @@ def every_fit(target: Target) -> dict[tuple[str, Key], Fitted]:
 
 
 def _typical(found: Calibration, device: Device) -> Calibration:
-    """`found` with kernels that it has no fit of at the median of what kernels of their family took elsewhere.
+    """`found` with the families that it has no fit of at the median of what their kernels took elsewhere.
 
     That was measured on GPUs. Arrays are launched and fed from DRAM alike; CPUs and dataflow designs are others,
     whose own efficiencies are all there is.
@@ -151,10 +151,10 @@ def _typical(found: Calibration, device: Device) -> Calibration:
     match device.structure:
         case Gpu() | Systolic():
             fitted = {DATASHEET_FAMILY.get(family, KernelFamily.POINTWISE) for family, _ in found.models}
-            bands = {**found.bands, **{family: band for family, (_, band) in typical_times().items()}}
-            factors = {family: middle for family, (middle, _) in typical_times().items()}
-            said = _typical_said({family: middle for family, middle in factors.items() if family not in fitted})
-            return replace(found, bands=bands, typical=factors, summary=found.summary + said)
+            typical = {family: entry for family, entry in typical_times().items() if family not in fitted}
+            bands = {**found.bands, **{family: band for family, (_, band) in typical.items()}}
+            factors = {family: middle for family, (middle, _) in typical.items()}
+            return replace(found, bands=bands, typical=factors, summary=found.summary + _typical_said(factors))
         case Cpu() | Dataflow():
             return found
 

@@ -243,12 +243,8 @@ def test_a_family_that_nothing_was_measured_of_is_predicted_at_the_median_inside
     assert "gemm" in found.summary and "median" in found.summary
     gpu = {name: load_calibration(load_target(name)) for name in ("h100-sxm", "mi210", "epyc-9654", "fpga-u280")}
     assert not gpu["epyc-9654"].typical and not gpu["fpga-u280"].typical  # measured on GPUs: other machines
-    assert "median of" not in gpu["h100-sxm"].summary  # it has a fit of every family
-    assert "decode attention 1.1" in gpu["mi210"].summary and "gemm 1.3" not in gpu["mi210"].summary
-    # One fit of a family (the gathers of a TPU) says nothing of the others in it.
-    tpu = load_calibration(load_target("tpu-v6e"))
-    assert ("embedding", "bf16") in tpu.models and ("norm", "bf16") not in tpu.models
-    assert tpu.typical[KernelFamily.POINTWISE] == found.typical[KernelFamily.POINTWISE]
+    assert not gpu["h100-sxm"].typical and "median of" not in gpu["h100-sxm"].summary  # a fit of every family
+    assert KernelFamily.GEMM not in gpu["mi210"].typical and KernelFamily.DECODE_ATTENTION in gpu["mi210"].typical
 
 
 def test_the_median_multiplies_the_time_of_a_kernel_and_never_beats_the_roofline():
