@@ -28,9 +28,9 @@ __all__ = ["SteadyState", "slots_of", "steady_state", "wait_for_servers_s"]
 TRUSTED_UTILISATION = 0.7
 """Share of the saturating rate up to which mean TTFT, mean TPOT and throughput of an open loop are within 10 % of the
 simulation's, in all deployments that were tried (benchmarks/closed_form.py). Nearer to saturation the queue, and with
-it TTFT, is an estimate: 0.6 to 4 times the simulated one. Closed loops of lengths that differ are within 10 % at 1 to
-16 clients, and TPOT and throughput at 64; TTFT at 64 was 29 % low where they filled the cache, 14 % high where prompts
-alone nearly fill the steps.
+it TTFT, is an estimate: 0.6 to 4 times the simulated one. Closed loops of lengths that differ are within about 10 % at
+1 to 16 clients, and TPOT and throughput at 64; TTFT at 64 was 34 % low where they filled the cache, 18 % high where
+prompts alone nearly fill the steps.
 """
 
 
