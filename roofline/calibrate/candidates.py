@@ -17,7 +17,7 @@ from ..timing.gemm import GemmParameters, QuantiseParameters
 from ..timing.latent_attention import LatentAttentionParameters, LatentKernel
 from ..timing.mixed_attention import MixedAttentionParameters
 from ..timing.moe import GroupedLibrary, MoeParameters
-from ..timing.parameter import facts_of
+from ..timing.parameter import all_but, facts_of
 from ..timing.pointwise import PointwiseParameters
 from ..timing.prefill_attention import PrefillAttentionParameters, PrefillKernel
 from ..timing.quantised_gemm import QuantisedGemmParameters
@@ -40,10 +40,6 @@ class Candidate:
     prior_weight: float = 0.0
 
 
-def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
-    return tuple(name for name in facts_of(parameters) if name not in names)
-
-
 def candidates(records: Records, device: Device, linear: CpuGemmParameters | None = None) -> tuple[Candidate, ...]:
     """The models to try for `records` on a device of this structure: one for each kernel that libraries are known to
     have. A fit on part of the rows decides between them, not the name of a device or a backend. `linear`: the fit to a
@@ -59,12 +55,12 @@ def candidates(records: Records, device: Device, linear: CpuGemmParameters | Non
     match records.family:
         case Family.GEMM:
             widened = arithmetic_dtype(formats.activation, formats.weight) is not formats.weight
-            free = facts_of(GemmParameters) if widened else _all_but(GemmParameters, "convert_flop_per_value")
+            free = facts_of(GemmParameters) if widened else all_but(GemmParameters, "convert_flop_per_value")
             plain = [Candidate(GemmParameters(library=library), tuple(free)) for library in _libraries(formats)]
             systolic = Candidate(SystolicGemmParameters(), tuple(facts_of(SystolicGemmParameters)))
             return (*plain, *_quantised(formats.activation), systolic)
         case Family.PREFILL_ATTENTION:
-            free = _all_but(PrefillAttentionParameters)
+            free = all_but(PrefillAttentionParameters)
             return (
                 *(
                     Candidate(PrefillAttentionParameters(kernel=kernel, writes_cache=writes), free)
@@ -81,15 +77,15 @@ def candidates(records: Records, device: Device, linear: CpuGemmParameters | Non
             ]
             return (*(Candidate(prior, prior.fitted()) for prior in priors), _SYSTOLIC_ATTENTION)
         case Family.MIXED_ATTENTION:
-            return (Candidate(MixedAttentionParameters(), _all_but(MixedAttentionParameters)),)
+            return (Candidate(MixedAttentionParameters(), all_but(MixedAttentionParameters)),)
         case Family.LATENT_PREFILL | Family.LATENT_DECODE:
-            free = _all_but(LatentAttentionParameters)
+            free = all_but(LatentAttentionParameters)
             return tuple(Candidate(LatentAttentionParameters(kernel=kernel), free) for kernel in LatentKernel)
         case Family.MOE:
             return tuple(
                 Candidate(
                     MoeParameters(library=library, remainder=remainder),
-                    _all_but(MoeParameters, *(() if library.value.default else ("untuned_fraction",))),
+                    all_but(MoeParameters, *(() if library.value.default else ("untuned_fraction",))),
                 )
                 for library in GroupedLibrary
                 for remainder in Remainder
@@ -99,7 +95,7 @@ def candidates(records: Records, device: Device, linear: CpuGemmParameters | Non
         case family:
             launch_s = np.maximum(PointwiseParameters().launch_s, np.max(records.loop.launch_floor_s))
             start = PointwiseParameters(launch_s=float(launch_s))
-            free = _all_but(PointwiseParameters)
+            free = all_but(PointwiseParameters)
             gather = Candidate(SystolicGatherParameters(), tuple(facts_of(SystolicGatherParameters)))
             rows = (Candidate(replace(start, **facts), free) for facts in _ROW_KERNELS.get(family, ({},)))
             return (*rows, gather) if family is Family.EMBEDDING else tuple(rows)
@@ -140,7 +136,7 @@ def _quantised(activation: Dtype) -> tuple[Candidate, ...]:
     """Products whose 8-bit activations are made by a kernel in the measured time: scaled by row, or by tensor."""
     if STORED_BYTE[activation] > 1:
         return ()
-    free = _all_but(QuantisedGemmParameters, "product.convert_flop_per_value", "product.launch_s")
+    free = all_but(QuantisedGemmParameters, "product.convert_flop_per_value", "product.launch_s")
     return tuple(
         Candidate(
             QuantisedGemmParameters(GemmParameters(library=library), QuantiseParameters(read_passes=passes)), free

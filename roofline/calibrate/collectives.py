@@ -3,7 +3,7 @@
 from ..kernels.collective import CollectiveKind
 from ..timing.direct_all_reduce import DirectParameters, SymmetricMemory
 from ..timing.nccl import RingParameters
-from ..timing.parameter import facts_of
+from ..timing.parameter import all_but
 
 _ONE_CHANNEL = RingParameters().low_latency_link / 24.0
 """Fraction of the link that LL reaches between a pair: on one of NCCL's two dozen channels, not on all."""
@@ -14,11 +14,11 @@ Prior = tuple[RingParameters | DirectParameters, tuple[str, ...]]
 def collective_priors(kind: CollectiveKind) -> tuple[Prior, ...]:
     """For each kernel known, the parameters that a fit starts with and the names of those that it may change."""
     switched = ("switch_s", "switch_link")
-    ring = _all_but(RingParameters, *switched, "ramp")
+    ring = all_but(RingParameters, *switched, "ramp")
     match kind:
         case CollectiveKind.ALL_REDUCE:
-            own = _all_but(DirectParameters)
-            custom = _all_but(DirectParameters, "symmetric_s", "symmetric_link")
+            own = all_but(DirectParameters)
+            custom = all_but(DirectParameters, "symmetric_s", "symmetric_link")
             return (
                 (RingParameters(), ring),
                 (RingParameters(switch_group=8.0), (*ring, *switched)),
@@ -30,14 +30,10 @@ def collective_priors(kind: CollectiveKind) -> tuple[Prior, ...]:
         case CollectiveKind.REDUCE_SCATTER:
             return ((RingParameters(), ring),)
         case CollectiveKind.ALL_GATHER:
-            return ((RingParameters(), _all_but(RingParameters, *switched, "ramp", "add")),)
+            return ((RingParameters(), all_but(RingParameters, *switched, "ramp", "add")),)
         case CollectiveKind.ALL_TO_ALL:
-            exchanged = _all_but(RingParameters, *switched, "channels_s", "medium_link", "add")
+            exchanged = all_but(RingParameters, *switched, "channels_s", "medium_link", "add")
             return ((RingParameters(low_latency_link=_ONE_CHANNEL), exchanged),)
         case CollectiveKind.POINT_TO_POINT:
-            sent = _all_but(RingParameters, *switched, "channels_s", "medium_link", "add", "copy")
+            sent = all_but(RingParameters, *switched, "channels_s", "medium_link", "add", "copy")
             return ((RingParameters(low_latency_link=_ONE_CHANNEL), sent),)
-
-
-def _all_but(parameters: type, *names: str) -> tuple[str, ...]:
-    return tuple(name for name in facts_of(parameters) if name not in names)

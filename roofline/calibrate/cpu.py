@@ -19,7 +19,7 @@ from ..timing.cpu import (
     processor_of,
 )
 from ..timing.cpu_step import Sizes, expert_layer_time, expert_products, expert_time, product_time
-from ..timing.parameter import facts_of
+from ..timing.parameter import all_but, facts_of
 from ..timing.time import Time
 
 EXPERT_PARAMETERS = ("call_s", "product_s", "half_row", "pack_flop_per_byte")
@@ -78,7 +78,7 @@ def cpu_priors(
             # One query sees every key: nothing is masked; rounding up its row and the softmax of its scores, alike for
             # all, are part of the fraction of the peak.
             alike = ("masked_share", "half_row", "score_flop")
-            free = tuple(name for name in facts_of(CpuAttentionParameters) if name not in alike)
+            free = all_but(CpuAttentionParameters, *alike)
             return ((CpuAttentionParameters(half_row=0.01), free),)
         case family if DIMENSIONS[family] == DIMENSIONS[Family.NORM]:
             if records.kernel in MANY_CALLS:
@@ -94,7 +94,7 @@ def _row_priors(family: Family) -> tuple[tuple[CpuParameters, tuple[str, ...]], 
     """
     fixed = set() if family is Family.NORM else {"second_vector", "second_call"}
     fixed |= set() if family in (Family.NORM, Family.ACTIVATION, Family.SAMPLING) else {"read_flop_per_byte"}
-    free = tuple(name for name in facts_of(CpuRowParameters) if name not in fixed)
+    free = all_but(CpuRowParameters, *fixed)
     start = CpuRowParameters(read_flop_per_byte=0.01) if "read_flop_per_byte" in fixed else CpuRowParameters()
     alone = (start, tuple(name for name in free if name not in DIVIDED))
     if family is Family.SAMPLING:
@@ -115,7 +115,7 @@ def _product_prior(
         fixed |= {"one_core_share"} if shared else set()
     if records.kernel in NOT_TRANSPOSED:
         blas = replace(blas, unpacked_value=np.inf)
-    return blas, tuple(name for name in facts_of(CpuGemmParameters) if name not in fixed)
+    return blas, all_but(CpuGemmParameters, *fixed)
 
 
 def cpu_records_time(records: Records, device: Device, parameters: CpuParameters) -> Time:

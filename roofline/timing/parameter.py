@@ -63,6 +63,11 @@ def facts_of(parameters: type) -> Mapping[str, ParameterFacts]:
     return found
 
 
+def all_but(parameters: type, *names: str) -> tuple[str, ...]:
+    """The names of the fitted parameters of a parameter dataclass, in order, without these."""
+    return tuple(name for name in facts_of(parameters) if name not in names)
+
+
 def kernel_facts_of(parameters: Any) -> Mapping[str, Any]:
     """The fields of a parameter dataclass that no fit changes: its kernel and what else is known of it, by name."""
     plain = (entry for entry in fields(parameters) if not {"facts", "parameters"} & entry.metadata.keys())
